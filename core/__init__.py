@@ -1,0 +1,1 @@
+"""Domain types shared by every layer: no torch, no network, no terminal."""

@@ -1,0 +1,64 @@
+"""What a tool is given besides its arguments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dragoman.core.files import atomic_path, file_sha256, write_atomic
+from dragoman.core.protocols import (
+    Cancelled,
+    ChatModel,
+    FindingStore,
+    Progress,
+    never,
+    silent,
+    stop_if,
+)
+from dragoman.core.records import Artifact
+
+if TYPE_CHECKING:
+    from dragoman.tools.subjects.language import LanguageSubject
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """The subject, the seed, and the few ways in which a tool may touch the world."""
+
+    subject: "LanguageSubject"
+    seed: int
+    home: Path
+    """The data folder; artifact paths are relative to it."""
+    artifacts: Path
+    """This experiment's own folder inside `home`; made when the first artifact is written."""
+    cache: Path
+    """What can be recomputed and is shared between experiments: corpora, trained editors."""
+    chat: ChatModel | None = None
+    findings: FindingStore | None = None
+    progress: Progress = silent
+    cancelled: Cancelled = never
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Report progress; raise `Interrupted` if the person asked to stop."""
+        stop_if(self.cancelled)
+        self.progress(done, total, text)
+
+    def save(self, name: str, content: str | bytes, media_type: str) -> Artifact:
+        """Write one artifact file, whole or not at all."""
+        target = self.artifacts / name
+        write_atomic(target, content)
+        return self._describe(target, media_type)
+
+    def adopt(self, written: Path, name: str, media_type: str) -> Artifact:
+        """Take over a file that a library wrote elsewhere (safetensors, PNG)."""
+        target = self.artifacts / name
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(written.read_bytes())
+        return self._describe(target, media_type)
+
+    def _describe(self, target: Path, media_type: str) -> Artifact:
+        return Artifact(
+            name=target.name,
+            path=str(target.relative_to(self.home)),
+            media_type=media_type,
+            sha256=file_sha256(target),
+        )

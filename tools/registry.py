@@ -1,0 +1,126 @@
+"""`@tool`: a typed function with a docstring becomes a schema, a check and a result."""
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from dragoman.core.errors import ToolError
+from dragoman.core.records import Experiment, JsonObject, ToolResult, ToolSuccess
+from dragoman.tools.context import ToolContext
+
+Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
+Effort: TypeAlias = Literal["quick", "full"]
+"""How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
+
+
+class Arguments(BaseModel):
+    """Base of every tool's argument model: closed and strict."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A technique that agent, person and script call by the same name."""
+
+    name: str
+    method: Method
+    function: Callable[..., ToolSuccess]
+    arguments: type[Arguments]
+    description: str
+    uses_chat: bool
+
+    @property
+    def schema(self) -> JsonObject:
+        """JSON schema of the arguments, bounds and enumerations included."""
+        schema: JsonObject = self.arguments.model_json_schema()
+        return schema
+
+    def parse(self, arguments: JsonObject) -> JsonObject:
+        """Validated arguments with defaults filled in; `ToolError` names each bad one."""
+        try:
+            parsed = self.arguments.model_validate_json(json.dumps(arguments))
+        except ValidationError as error:
+            raise ToolError(f"{self.name}: {_complaints(error, self.arguments)}") from None
+        dumped: JsonObject = parsed.model_dump(mode="json")
+        return dumped
+
+    def experiment(
+        self, arguments: JsonObject, *, subject_digest: str, seed: int, chat: str = ""
+    ) -> Experiment:
+        """The experiment that a call would be; its id does not depend on running it."""
+        return Experiment(
+            tool=self.name,
+            arguments=arguments,
+            subject_digest=subject_digest,
+            seed=seed,
+            chat=chat if self.uses_chat else "",
+            code=tools_digest(),
+        )
+
+    def run(self, context: ToolContext, experiment: Experiment) -> ToolResult:
+        """Carry out the experiment. A `ToolError` becomes a result; anything else propagates."""
+        try:
+            success = self.function(context, **experiment.arguments)
+        except ToolError as error:
+            return ToolResult.failure(experiment, str(error))
+        return ToolResult.success(experiment, success)
+
+
+def tool(
+    *, method: Method, uses_chat: bool = False
+) -> Callable[[Callable[..., ToolSuccess]], Tool]:
+    """Turn `def verb_object(context, argument: Annotated[T, Field(...)] = ...)` into a `Tool`.
+
+    The docstring is what the agent reads; each argument's meaning and bounds stand in its Field.
+    """
+
+    def make(function: Callable[..., ToolSuccess]) -> Tool:
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
+            missing = parameter.default is inspect.Parameter.empty
+            fields[name] = (hints[name], ... if missing else parameter.default)
+        return Tool(
+            name=function.__name__,
+            method=method,
+            function=function,
+            arguments=create_model(function.__name__, __base__=Arguments, **fields),
+            description=inspect.getdoc(function) or "",
+            uses_chat=uses_chat,
+        )
+
+    return make
+
+
+@functools.cache
+def tools_digest() -> str:
+    """sha256 (hex) over the source of `tools/`, prompts and data files included."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parent
+    for path in sorted(root.rglob("*")):
+        if path.suffix in {".py", ".json", ".md"}:
+            digest.update(str(path.relative_to(root)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _complaints(error: ValidationError, arguments: type[Arguments]) -> str:
+    known = ", ".join(arguments.model_fields) or "none"
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]) or "arguments"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"argument {name!r} is unknown (known: {known})")
+        elif problem["type"] == "missing":
+            lines.append(f"argument {name!r} is missing")
+        else:
+            lines.append(f"argument {name!r}: {problem['msg']}")
+    return "; ".join(lines)
