@@ -20,8 +20,11 @@ Outcome: TypeAlias = Literal["done", "gate failed", "limit reached", "interrupte
 class Sentence(Record):
     """A sentence of the narrative: prose with holes, and the claims that carry it.
 
-    A hole is `{claim_id.metric}`; its text is rendered from that claim's measurement. Prose
-    outside holes holds no digits except inside a quoted name that the claim itself has.
+    A hole is `{claim_id.metric}`, or `{claim_id.metric#scope}` where the claim has several effects
+    of one metric (in `Claim.text`: `{metric}`, `{metric#scope}`); it is filled with the wording of
+    that claim's measurement. `{{` and `}}` are literal braces. Prose outside holes holds no digits
+    except inside a name that the report itself carries (`agent/report_names.py`): the subject's,
+    the chat model's, or of the cited claims a scope, a metric, or a slot of their hypotheses.
     """
 
     text: str
@@ -103,11 +106,16 @@ class Report(Record):
     negative_results: tuple[NegativeResult, ...]
     coverage: tuple[Coverage, ...]
     controls: tuple[Measurement, ...]
+    """Further baselines. A control id names one of these by its content id, or an evidence."""
     deviations: tuple[Deviation, ...]
     gates: tuple[Gate, ...]
     cost: Cost
     replay: tuple[str, ...]
-    """Commands that repeat each experiment without any chat model."""
+    """Commands that repeat each experiment without any chat model, one for each experiment.
+
+    `dragoman tool run NAME --subject S --seed N --args JSON  # experiment ID`, as
+    `agent/rendering/replay.py` writes it: quoted for a POSIX shell, on one line.
+    """
     timeline: tuple[PhaseNote, ...]
     subject: SubjectIdentity
     reference: SubjectIdentity | None
