@@ -24,6 +24,19 @@ def visible(text: str, *, one_line: bool = False) -> str:
     )
 
 
+def well_formed(text: str) -> str:
+    """`text` without lone surrogates: pairs are joined, strays become U+FFFD.
+
+    UTF-8 cannot hold a lone surrogate, so one that entered a record would be stored differently
+    or not at all. Foreign text passes here once, where it enters.
+    """
+    return (
+        text
+        if text.isascii()
+        else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
+
+
 def _spelled(character: str) -> str:
     if character == "\n":
         return "\\n"
