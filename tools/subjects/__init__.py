@@ -1,0 +1,1 @@
+"""Subjects: the networks under examination."""

@@ -1,0 +1,124 @@
+"""Load causal LMs from a local folder or, where a hub can be reached, by id: safetensors only."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from dragoman.core.errors import UserError
+from dragoman.core.settings import Settings
+from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.packaged import load_smollm2, quieten
+
+DEFAULT_SUBJECT = "smollm2"
+# Keys through which a configuration file has been able to name code to import or fetch.
+_CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def load_subject(name: str, settings: Settings) -> LanguageSubject:
+    """`smollm2`, a folder with a Hugging Face causal LM, or a hub id; `UserError` otherwise."""
+    if name == DEFAULT_SUBJECT:
+        return load_smollm2(settings.weights_folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return load_folder(folder)
+    if folder.exists():
+        raise UserError(f"subject {name!r} is a file; name the folder that holds config.json")
+    if _HUB_ID.fullmatch(name) and not name.startswith((".", "/")):
+        return load_folder(_fetch(name), name=name)
+    raise UserError(
+        f"subject {name!r} is neither {DEFAULT_SUBJECT!r} nor an existing folder nor a hub id "
+        "of the form owner/name"
+    )
+
+
+def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
+    """A causal LM saved with `save_pretrained`; nothing in the folder is ever executed."""
+    quieten()
+    _check_configuration(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors file (other weight formats are not read)")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False, local_files_only=True
+        )
+    # What a damaged or foreign folder raises inside the library has no common base class.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{folder}: this model cannot be loaded: {reason[0]}") from error
+    if missing := sorted(loading["missing_keys"]):
+        # The library would fill them with random numbers and call that the model.
+        raise UserError(
+            f"{folder}: the weight files lack {len(missing)} tensors, first {missing[0]!r}"
+        )
+    return LanguageSubject(model, tokenizer, name or folder.resolve().name)
+
+
+def random_twin(subject: LanguageSubject, seed: int) -> LanguageSubject:
+    """The same architecture and tokenizer with freshly drawn weights: a control, not a model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = type(subject.model.config)(**subject.model.config.to_dict())
+        model = type(subject.model)(config).to(torch.float32)
+    return LanguageSubject(
+        model, subject.tokenizer, f"{subject.identity.name} with random weights (seed {seed})"
+    )
+
+
+def _check_configuration(folder: Path) -> None:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json, so this folder is no model") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    if bad := sorted(_forbidden_keys(config)):
+        raise UserError(f"{path}: refused, since {', '.join(bad)} could make it run foreign code")
+    family = config.get("model_type")
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(f"{path}: model_type {family!r} is no causal language model known here")
+
+
+def _forbidden_keys(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        here = {key for key in value if key in _CODE_KEYS or key.endswith("_internal")}
+        return here.union(*(_forbidden_keys(item) for item in value.values()))
+    if isinstance(value, list):
+        return set[str]().union(*(_forbidden_keys(item) for item in value))
+    return set()
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, allow_patterns=["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
+            )
+        )
+    # Network, authorisation and naming faults share no base class.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"subject {hub_id!r} is no local folder, and the model hub did not give it: {reason[0]}"
+        ) from error
