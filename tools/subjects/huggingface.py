@@ -45,7 +45,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
         raise UserError(f"{folder}: no *.safetensors file (other weight formats are not read)")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
@@ -62,6 +62,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{folder}: this model cannot be loaded: {reason[0]}") from error
+    model, loading = loaded
     if missing := sorted(loading["missing_keys"]):
         # The library would fill them with random numbers and call that the model.
         raise UserError(

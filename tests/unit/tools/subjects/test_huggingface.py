@@ -61,10 +61,16 @@ def test_truncated_weights_are_one_clear_error(saved: Path, kept: int) -> None:
         load_folder(saved)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_type": "bert"}', "[" * 10_000])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_type": "bart_"}', "[" * 10_000])
 def test_a_bad_configuration_is_one_clear_error(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json"):
+        load_folder(saved)
+
+
+def test_weights_of_another_family_are_not_filled_up_with_noise(saved: Path) -> None:
+    (saved / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"the weight files lack \d+ tensors"):
         load_folder(saved)
 
 
