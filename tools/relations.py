@@ -171,6 +171,8 @@ def _templates(value: Any, field: str) -> tuple[str, ...]:
             raise _Fault(
                 f"{field}[{index}] must hold exactly one {{}} for the subject, not {holes}"
             )
+        if template.count("{") + template.count("}") != 2:
+            raise _Fault(f"{field}[{index}] holds a brace besides its {{}}")
         found.append(template)
     return tuple(dict.fromkeys(found))
 

@@ -188,6 +188,10 @@ def test_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
     [
         ({"prompt_templates": ["The river flows"]}, "prompt_templates[0] must hold exactly one {}"),
         ({"prompt_templates": ["{} and {}"]}, "prompt_templates[0] must hold exactly one {}"),
+        (
+            {"prompt_templates": ["{} of {kind}"]},
+            "prompt_templates[0] holds a brace besides its {}",
+        ),
         ({"prompt_templates": []}, "'prompt_templates' must be a list of at least one"),
         ({"prompt_templates": [7]}, "prompt_templates[0] must be a string, not int"),
         ({"prompt_templates_zs": ["{}", "x"]}, "prompt_templates_zs[1] must hold exactly one {}"),
