@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, StringConstraints, ValidationError, model
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from dragoman.core.claims import ClaimStatus
@@ -190,18 +191,31 @@ def _read_text(path: Path, source: str) -> str:
 def _parse(text: str, source: str, lines: dict[_Place, int]) -> JsonObject:
     yaml = YAML(typ="safe", pure=True)
     try:
+        _check_depth(yaml, text, source)
         node = yaml.compose(text)
         value = None if node is None else _plain(node, (), lines, yaml, source)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{source}:{line}: not valid YAML: {error.problem}") from None
-    except (YAMLError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, YAMLError) else "nested too deep"
+    except YAMLError as error:
+        reason = str(error).splitlines()[0]
         raise UserError(f"{source}: not valid YAML: {visible(reason, one_line=True)}") from None
     if not isinstance(value, dict):
         known = ", ".join(Specification.model_fields)
         raise UserError(f"{source}:1: a specification is a mapping with the keys {known}")
     return value
+
+
+def _check_depth(yaml: YAML, text: str, source: str) -> None:
+    """Refuse deep nesting while it is read: composing it would take quadratic time."""
+    depth = 0
+    for event in yaml.parse(text):
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise UserError(f"{source}:{event.start_mark.line + 1}: nested too deep")
 
 
 def _plain(
@@ -215,8 +229,6 @@ def _plain(
 
     if node.anchor is not None:
         raise refuse("anchors and aliases are not read; write the value out")
-    if len(place) > _DEEPEST:
-        raise refuse("nested too deep")
     lines.setdefault(place, line)
     if isinstance(node, MappingNode) and _tag(node) == "map":
         mapping: JsonObject = {}

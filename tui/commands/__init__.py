@@ -1,0 +1,1 @@
+"""One module for each command group of `dragoman`. Importing them loads no heavy library."""
