@@ -1,0 +1,1 @@
+"""Behaviour: what a subject says, before anybody looks inside."""
