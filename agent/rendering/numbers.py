@@ -84,12 +84,17 @@ def sample(measurement: Measurement) -> str:
     return f"n = {measurement.n}{failed}"
 
 
-def control(measurement: Measurement) -> str:
-    """The baseline, its interval where known, and what it is: '0.12 (shuffled relation)'."""
+def baseline(measurement: Measurement) -> str:
+    """The value under the control, and its interval where known: '0.12 [0.03, 0.28]'."""
     shown = number(measurement.baseline, decimals(measurement))
     if measurement.baseline_ci95 is not None:
         shown += f" {_bracketed(measurement.baseline_ci95, measurement)}"
-    return f"{shown} ({visible(measurement.control, one_line=True)})"
+    return shown
+
+
+def control(measurement: Measurement) -> str:
+    """The baseline and what it is: '0.12 (shuffled relation)'; safe for any terminal."""
+    return f"{baseline(measurement)} ({visible(measurement.control, one_line=True)})"
 
 
 def phrase(measurement: Measurement) -> str:
