@@ -13,7 +13,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 audit: $(VENV)/.installed ## fetch the weights, audit the default subject, say where the report is
-	@$(BIN)/dragoman weights pull
+	@$(BIN)/dragoman weights pull >&2
 	@$(BIN)/dragoman audit --quick $(ARGS)
 
 chat: $(VENV)/.installed ## the terminal application
