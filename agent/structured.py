@@ -108,6 +108,14 @@ def without_fence(text: str) -> str:
     return stripped[stripped.index("\n") : -3].strip()
 
 
+def is_json_object(text: str) -> bool:
+    """Whether a reply is a JSON object, whatever it holds."""
+    try:
+        return isinstance(json.loads(without_fence(text)), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _subset(node: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> JsonValue:
     if isinstance(node, list):
         return [_subset(item, definitions, inside) for item in node]
