@@ -106,8 +106,10 @@ def _data_folder(settings: Settings) -> Check:
 
 
 def _weights(settings: Settings) -> Iterator[Check]:
-    wanted = {SUBJECT: "missing", EMBEDDINGS: "missing", CHAT: "optional"}
-    without = {CHAT: " (without it: an endpoint, or --chat none)"}
+    without = {
+        CHAT: " (without it: an endpoint, or --chat none)",
+        EMBEDDINGS: " (without it: no memory of earlier findings)",
+    }
     for row in status(settings.weights_folder):
         name = f"weights {row.name}"
         detail = f"{row.state}: {row.role}"
@@ -116,7 +118,7 @@ def _weights(settings: Settings) -> Iterator[Check]:
             continue
         yield Check(
             name=name,
-            state="missing" if wanted.get(row.name) == "missing" else "optional",
+            state="missing" if row.name == SUBJECT else "optional",
             detail=detail,
             remedy=f"dragoman weights pull {row.name}{without.get(row.name, '')}",
         )

@@ -24,7 +24,7 @@ app = typer.Typer(
     help="An LLM agent that interprets neural networks and answers with evidence.",
     epilog=examples(
         "dragoman audit --quick",
-        'dragoman tool run predict_next --args \'{"prompts": ["The capital of France is"]}\'',
+        'dragoman tool run predict_next --args \'{"prompt": "The capital of France is"}\'',
         "dragoman doctor",
     ),
     add_completion=False,
@@ -78,6 +78,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return ExitCode.INTERRUPTED
+    except SystemExit:  # typer's answer to a reader that went away
+        return ExitCode.DONE
     except Exception:
         # Without the values of variables, among which may be a key or a subject's text.
         say(traceback.format_exc())

@@ -1,12 +1,14 @@
 """`dragoman audit`: questions in, a checked report out, unattended."""
 
 import tempfile
-from enum import StrEnum
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from dragoman.agent.workbench import ChatMode
+from dragoman.core.claims import ClaimStatus
 from dragoman.core.errors import DragomanError, ExitCode, UserError
 from dragoman.core.files import write_atomic
 from dragoman.core.records import JsonObject
@@ -32,21 +34,14 @@ EXAMPLES = examples(
     "dragoman audit --resume ID",
 )
 
+CHAT_HELP = "The chat model that plans; auto: an endpoint if configured, else local, else none."
+
 EXIT_CODES = {
     "done": ExitCode.DONE,
     "gate failed": ExitCode.GATE_FAILED,
     "limit reached": ExitCode.LIMIT_REACHED,
     "interrupted": ExitCode.INTERRUPTED,
 }
-
-
-class ChatChoice(StrEnum):
-    """Which chat model plans: an endpoint if configured, else the local one, else none."""
-
-    auto = "auto"
-    local = "local"
-    none = "none"
-    endpoint = "endpoint"
 
 
 def audit(
@@ -61,7 +56,7 @@ def audit(
         str | None, typer.Option(help="The network to audit: a name, a folder or a hub id.")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="A second network to compare with.")] = None,
-    chat: Annotated[ChatChoice, typer.Option(help="The chat model that plans.")] = ChatChoice.auto,
+    chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP)] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write the report's files into this folder."),
@@ -128,8 +123,8 @@ def _specification(
         make_specification,
     )
 
-    given = {name: value for name, value in chosen.items() if value is not None}
-    limits = {name: value for name, value in budgets.items() if value is not None}
+    given: JsonObject = {name: value for name, value in chosen.items() if value is not None}
+    limits: JsonObject = {name: value for name, value in budgets.items() if value is not None}
     try:
         if resume is not None:
             if spec is not None or given:
@@ -140,6 +135,7 @@ def _specification(
             with Ledger(settings.ledger_file) as ledger:
                 base = make_specification(ledger.audit(resume).specification)
         elif spec is not None:
+            load_specification(spec)  # a mistake in the file is told before anything heavy loads
             with results_only():
                 from dragoman.tools.catalogue import TOOLS
                 from dragoman.tools.relations import list_relations
@@ -158,7 +154,7 @@ def _specification(
 
 
 def _run(
-    settings: "Settings", specification: "Specification", chat: ChatChoice, resume: str | None
+    settings: "Settings", specification: "Specification", chat: ChatMode, resume: str | None
 ) -> "Report":
     from dragoman.tui.commands.live import run_display
 
@@ -174,13 +170,14 @@ def _run(
 
         with stoppable(stopping, leaving) as cancelled:
             from dragoman.agent.audit import run_audit
+
             from dragoman.agent.workbench import open_workbench
 
             try:
                 with open_workbench(
                     settings,
                     subject=specification.subject,
-                    chat=chat.value,
+                    chat=chat,
                     on_event=display.on_event,
                 ) as bench:
                     return run_audit(
@@ -214,15 +211,16 @@ def _check_out(folder: Path | None) -> None:
 
 def _files(settings: "Settings", report: "Report", out: Path | None) -> dict[str, str]:
     """Where the report's renderings are, by format; copied to `out` where that is given."""
-    from dragoman.agent.reporting import FORMATS, ReportShelf
+    from dragoman.agent.reporting import Format, ReportShelf
 
-    shelf = ReportShelf(settings)
+    shelf = ReportShelf(settings.reports_folder)
+    formats: tuple[Format, ...] = ("html", "md", "json")
     folder = settings.reports_folder / report.id
     if out is not None:
-        for kind in FORMATS:
+        for kind in formats:
             write_atomic(out / f"report.{kind}", shelf.export(report.id, kind))
         folder = out
-    return {kind: str(folder / f"report.{kind}") for kind in FORMATS}
+    return {kind: str(folder / f"report.{kind}") for kind in formats}
 
 
 def _summary(report: "Report", code: ExitCode, files: dict[str, str]) -> JsonObject:
@@ -243,10 +241,9 @@ def _summary(report: "Report", code: ExitCode, files: dict[str, str]) -> JsonObj
 
 
 def _show(report: "Report", files: dict[str, str]) -> None:
-    from dragoman.agent.rendering.prose import claim_text
-
-    for claim in report.claims:
-        emit_text(f"{claim.status}: {claim_text(claim)}")
+    reached = Counter(claim.status for claim in report.claims)
+    counts = ", ".join(f"{reached[each]} {each}" for each in get_args(ClaimStatus) if reached[each])
+    emit(f"{len(report.claims)} claims: {counts or 'none'}")
     for gate in report.gates:
         verdict = "passed" if gate.passed else "FAILED"
         emit_text(f"gate {verdict}: {gate.description} (observed {gate.observed})")

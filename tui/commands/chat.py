@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from dragoman.agent.workbench import ChatMode
 from dragoman.core.events import EventSink
 from dragoman.core.protocols import Cancelled
 from dragoman.core.report import Report
-from dragoman.tui.commands.audit import ChatChoice
+from dragoman.tui.commands.audit import CHAT_HELP
 from dragoman.tui.commands.output import examples
 
 EXAMPLES = examples("dragoman chat", "dragoman chat --subject ./my-model --chat none")
@@ -19,7 +20,7 @@ def chat(
     subject: Annotated[
         str, typer.Option(help="The network to ask about: a name, a folder or a hub id.")
     ] = "smollm2",
-    chat: Annotated[ChatChoice, typer.Option(help="The chat model that plans.")] = ChatChoice.auto,
+    chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP)] = "auto",
     full: Annotated[
         bool, typer.Option("--full", help="Full samples: slower answers, narrower intervals.")
     ] = False,
@@ -42,11 +43,12 @@ def chat(
 
     def build() -> Runner:
         from dragoman.agent.audit import run_audit
+
         from dragoman.agent.workbench import open_workbench
         from dragoman.core.events import ignore
 
         bench = opened.enter_context(
-            open_workbench(settings, subject=subject, chat=chat.value, on_event=ignore)
+            open_workbench(settings, subject=subject, chat=chat, on_event=ignore)
         )
 
         def answer(question: str, *, on_event: EventSink, cancelled: Cancelled) -> Report:
@@ -59,8 +61,8 @@ def chat(
 
     return run_app(
         build,
-        ReportShelf(settings),
+        ReportShelf(settings.reports_folder),
         subject_label=subject,
-        chat_label=chat.value,
+        chat_label=chat,
         close=opened.close,
     )

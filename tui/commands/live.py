@@ -158,8 +158,11 @@ class RunDisplay:
                 self._tokens += event.prompt_tokens + event.completion_tokens
             case ToolStarted():
                 self._tool, self._tool_name = None, event.tool
-                arguments = ", ".join(f"{name}={value}" for name, value in event.arguments.items())
-                return _line(f"  ▸ {event.tool}", arguments, "blue")
+                given = {
+                    name: value for name, value in event.arguments.items() if value is not None
+                }
+                shown = ", ".join(f"{name}={value}" for name, value in given.items())
+                return _line(f"  ▸ {event.tool}", shown, "blue")
             case ToolProgress():
                 self._tool = event
                 if not self._console.is_terminal and self._is_quiet():

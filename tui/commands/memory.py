@@ -26,12 +26,12 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list", epilog=examples("dragoman memory list --json"))
 def list_findings(as_json: _Json = False) -> None:
     """List every finding, latest first."""
-    with results_only():
-        from dragoman.agent.memory import Memory
-        from dragoman.core.settings import load_settings
+    from dragoman.agent.ledger import Ledger
+    from dragoman.core.settings import load_settings
 
-        with Memory(load_settings()) as memory:
-            findings = memory.list()
+    # The ledger is the truth from which the index of memory is built.
+    with Ledger(load_settings().ledger_file) as ledger:
+        findings = ledger.findings()[::-1]
     if as_json:
         emit_json([finding.model_dump(mode="json") for finding in findings])
         return
@@ -50,11 +50,16 @@ def search(
 ) -> None:
     """Find findings by meaning."""
     with results_only():
-        from dragoman.agent.memory import Memory
+        from dragoman.agent.ledger import Ledger
+        from dragoman.agent.workbench import open_memory
         from dragoman.core.settings import load_settings
+        from dragoman.tools.weights import EMBEDDINGS, require
 
-        with Memory(load_settings()) as memory:
-            recalled = memory.search(text, k=k)
+        settings = load_settings()
+        require(EMBEDDINGS, settings.weights_folder)
+        with Ledger(settings.ledger_file) as ledger:
+            memory = open_memory(settings, ledger)
+            recalled = [] if memory is None else memory.search(text, k=k)
     if as_json:
         emit_json([each.model_dump(mode="json") for each in recalled])
         return

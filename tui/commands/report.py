@@ -1,5 +1,6 @@
 """`dragoman report`: the finished audits."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from dragoman.tui.commands.output import (
     emit_text,
     examples,
     help_without_command,
+    say,
 )
 
 app = typer.Typer(
@@ -43,7 +45,10 @@ def list_reports(as_json: _Json = False) -> None:
     from dragoman.agent.reporting import ReportShelf
     from dragoman.core.settings import load_settings
 
-    rows = ReportShelf(load_settings()).rows()
+    shelf = ReportShelf(load_settings().reports_folder)
+    rows = shelf.rows()
+    for damaged in shelf.damaged():
+        say(f"left out: {damaged.reason}")
     if as_json:
         emit_json([row.model_dump(mode="json") for row in rows])
         return
@@ -66,7 +71,7 @@ def show(report_id: _Id, as_json: _Json = False) -> None:
     from dragoman.agent.reporting import ReportShelf
     from dragoman.core.settings import load_settings
 
-    shelf = ReportShelf(load_settings())
+    shelf = ReportShelf(load_settings().reports_folder)
     if as_json:
         emit_json(shelf.load(report_id).model_dump(mode="json"))
     else:
@@ -90,9 +95,10 @@ def export(
     from dragoman.core.files import write_atomic
     from dragoman.core.settings import load_settings
 
-    text = ReportShelf(load_settings()).export(report_id, kind.value)
+    text = ReportShelf(load_settings().reports_folder).export(report_id, kind.value)
     if out is None:
-        emit(text.rstrip("\n"))
+        # On a terminal nothing hidden gets through; a file gets the text to the byte.
+        (emit_text if sys.stdout.isatty() else emit)(text.removesuffix("\n"))
         return
     try:
         write_atomic(out, text)

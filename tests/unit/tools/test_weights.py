@@ -46,7 +46,8 @@ def test_the_table_is_complete_and_consistent() -> None:
         pinned = {wheel.requirement for wheel in each.wheels}
         assert all("==" in requirement for requirement in pinned)
         assert {piece.wheel for file in each.files for piece in file.pieces} == pinned
-        assert all(len(item.sha256) == 64 for item in (*each.files, *each.wheels))
+        assert all(len(file.sha256) == 64 for file in each.files)
+        assert all(len(wheel.sha256) == 64 for wheel in each.wheels)
         for file in each.files:
             assert sum(piece.bytes for piece in file.pieces) == file.bytes
             assert Path(file.name).name == file.name
