@@ -25,8 +25,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Wilson score interval of a proportion; (0, 1) when nothing was observed."""
+def wilson(successes: float, n: int) -> Interval:
+    """Wilson score interval of a proportion; (0, 1) when nothing was observed.
+
+    `successes` may be an expected count, such as the mean over all permutations of a control.
+    """
     if n == 0:
         return Interval(0.0, 1.0)
     share = successes / n
@@ -57,10 +60,10 @@ def bootstrap(
 
 def proportion(
     metric: str,
-    successes: int,
+    successes: float,
     n: int,
     *,
-    baseline_successes: int,
+    baseline_successes: float,
     baseline_n: int,
     control: str,
     n_failed: int = 0,

@@ -1,0 +1,102 @@
+"""Layer, beta and rank, chosen on validation facts that are never reported.
+
+Facts are few, so many settings name the same number of objects. Ties go to the setting that makes
+the objects' first tokens more probable.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dragoman.tools.circuits.approximation import RelationMap, invert
+from dragoman.tools.circuits.causality import Bench, Pairs, random_like
+from dragoman.tools.circuits.faithfulness import decode, hits, shuffled_hits
+from dragoman.tools.relations import Sample
+from dragoman.tools.subjects.language import LanguageSubject
+
+BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0)
+
+
+class Setting(NamedTuple):
+    """The best setting at one layer, as it did on the validation facts."""
+
+    layer: int
+    value: float
+    """beta for reading, rank for editing."""
+    share: float
+    """Of facts named, or of edits that succeeded."""
+    control_share: float
+    """The same under the control: the shuffled relation, or random directions of equal norm."""
+    log_prob: float
+    """Mean, of the first token of the object wanted, in nats."""
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What the choice goes by."""
+        return self.share, self.log_prob
+
+
+def sweep_reading(
+    subject: LanguageSubject,
+    maps: Mapping[int, RelationMap],
+    entity: Float[Tensor, "layer batch d_model"],
+    samples: Sequence[Sample],
+    first: Tensor,
+    step: Callable[[int], None],
+) -> list[Setting]:
+    """The best beta of each layer, for naming the objects of `samples` from their h."""
+    found = []
+    objects = [sample.object for sample in samples]
+    count = len(samples)
+    for layer, relation_map in maps.items():
+        finals = torch.cat([relation_map(entity[layer], beta) for beta in BETAS])
+        decoded = decode(subject, finals, first.repeat(len(BETAS)))
+        tried = []
+        for place, beta in enumerate(BETAS):
+            rows = slice(place * count, (place + 1) * count)
+            texts = decoded.texts[rows]
+            share = sum(hits(texts, samples)) / count
+            control = shuffled_hits(texts, objects) / count
+            log_prob = float(decoded.log_probs[rows].mean())
+            tried.append(Setting(layer, beta, share, control, log_prob))
+        found.append(max(tried, key=lambda setting: setting.merit))
+        step(layer)
+    return found
+
+
+def sweep_editing(
+    bench: Bench,
+    maps: Mapping[int, RelationMap],
+    pairs: Pairs,
+    ranks: Sequence[int],
+    seed: int,
+    step: Callable[[int], None],
+) -> list[Setting]:
+    """The best rank of each layer, for edits through its map's inverse."""
+    found = []
+    count = len(pairs.sources)
+    changes = bench.changes(pairs)
+    repeated = Pairs(pairs.sources * len(ranks), pairs.targets * len(ranks))
+    for layer, relation_map in maps.items():
+        inverse = invert(relation_map)
+        shifts = [inverse.shift(changes, rank) for rank in ranks]
+        edited = bench.edit(repeated, layer, torch.cat(shifts))
+        tried = []
+        for place, rank in enumerate(ranks):
+            rows = slice(place * count, (place + 1) * count)
+            share = sum(edited.succeeded[rows]) / count
+            log_prob = float(edited.decoded.log_probs[rows].mean())
+            tried.append((Setting(layer, rank, share, 0.0, log_prob), shifts[place]))
+        best, shift = max(tried, key=lambda pair: pair[0].merit)
+        control = bench.edit(pairs, layer, random_like(shift, seed))
+        found.append(best._replace(control_share=control.share))
+        step(layer)
+    return found
+
+
+def choose(settings: Sequence[Setting]) -> Setting:
+    """The setting that did best; the lower layer where two are equal."""
+    return max(settings, key=lambda setting: (*setting.merit, -setting.layer))
