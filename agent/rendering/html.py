@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dragoman.agent.rendering import numbers
 from dragoman.agent.rendering.images import Image, image
@@ -52,7 +52,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(numbers=numbers, moment=moment)
+    environment.globals.update(numbers=numbers, moment=moment, block=_block)
     tests: dict[str, Callable[..., bool]] = {"figure": lambda piece: isinstance(piece, Figure)}
     environment.tests.update(tests)
     return environment
@@ -60,7 +60,12 @@ def _environment() -> Environment:
 
 def _shown(value: Any) -> Any:
     """What the environment prints: our own markup as it is, everything else made visible."""
-    return value if isinstance(value, Markup) else visible(str(value))
+    return value if isinstance(value, Markup) else visible(str(value), one_line=True)
+
+
+def _block(text: str) -> Markup:
+    """Text for a `<pre>`, its newlines kept."""
+    return escape(visible(text))
 
 
 def moment(stamp: str) -> str:

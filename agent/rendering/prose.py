@@ -2,7 +2,8 @@
 
 The syntax, after `str.format`:
 
-    {metric}                 in `Claim.text`: the claim's effect of that name
+    {metric}                 in `Claim.text`: the claim's effect of that name, the only one or
+                             the only one without a scope
     {metric#scope}           … where the claim has several effects of one name
     {claim_id.metric}        in a `Sentence`: the effect of a claim that the sentence cites
     {claim_id.metric#scope}  … of several
@@ -104,6 +105,8 @@ def effect(claim: Claim, hole: Hole) -> Measurement:
     named = [measurement for measurement in claim.effects if measurement.metric == hole.metric]
     if hole.scope is not None:
         named = [measurement for measurement in named if measurement.scope == hole.scope]
+    elif len(unscoped := [measurement for measurement in named if not measurement.scope]) == 1:
+        named = unscoped
     where = f"{hole.metric}#{hole.scope}" if hole.scope else hole.metric
     if not named:
         known = ", ".join(f"{each.metric}#{each.scope}".rstrip("#") for each in claim.effects)

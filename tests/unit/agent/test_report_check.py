@@ -334,6 +334,16 @@ def test_a_caption_with_braces_goes_in_as_a_name(audit_report: Report) -> None:
     assert check_report(spoilt(audit_report, spoil)) == []
 
 
+def test_a_bare_hole_is_the_effect_without_a_scope(audit_report: Report) -> None:
+    def spoil(raw: Raw) -> None:
+        raw["claims"][1]["effects"][0]["scope"] = ""
+        raw["evidence"][2]["measurement"]["scope"] = ""
+        for holder in (raw["claims"][1], raw["verdict"][0]):
+            holder["text"] = holder["text"].replace("efficacy#seed 0", "efficacy")
+
+    assert check_report(spoilt(audit_report, spoil)) == []
+
+
 def measured(low: float, baseline: float) -> Measurement:
     return Measurement(
         metric="efficacy",

@@ -51,8 +51,8 @@ CLOSED = frozenset(
 PROSE = frozenset({"verdict", "narrative"})
 
 
-def poisoned(report: Report, payload: str) -> tuple[Report, dict[str, str]]:
-    """Every open string followed by a mark and `payload`; the marks, by path.
+def poisoned(report: Report, payload: str, *, ahead: bool = False) -> tuple[Report, dict[str, str]]:
+    """Every open string with a mark and `payload` after it, or `ahead` of it; the marks, by path.
 
     Equal strings become equal strings, so that ids still resolve.
     """
@@ -68,10 +68,11 @@ def poisoned(report: Report, payload: str) -> tuple[Report, dict[str, str]]:
             return value
         mark = marks.setdefault(value, f"mark{len(marks)}x")
         paths[path] = mark
+        bane = payload
         if key == "text":
             # Names of metrics changed, so holes go; braces of the payload are literal ones.
-            return f"{re.sub(r'{[^{}]*}', '', value)} {mark} {literal(payload)}"
-        return f"{value} {mark} {payload}"
+            value, bane = re.sub(r"{[^{}]*}", "", value), literal(payload)
+        return f"{bane} {value} {mark}" if ahead else f"{value} {mark} {bane}"
 
     raw = poison(report.model_dump(mode="json"), "", "")
     return Report.model_validate(raw), paths
@@ -255,9 +256,12 @@ def structure(tokens: list[Token]) -> list[str]:
     return [token.type for token in tokens if token.type not in {"text", "text_special"}]
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["after", "ahead"])
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_hostile_markdown(payload: str, audit_report: Report, plain_structure: list[str]) -> None:
-    report, marks = poisoned(audit_report, payload)
+def test_hostile_markdown(
+    payload: str, ahead: bool, audit_report: Report, plain_structure: list[str]
+) -> None:
+    report, marks = poisoned(audit_report, payload, ahead=ahead)
     rendered = render_markdown(report)
     tokens = read_markdown(rendered)
     assert structure(tokens) == plain_structure

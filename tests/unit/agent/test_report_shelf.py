@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_export(shelf: ReportShelf, audit_report: Report, report_home: Path) -> 
         shelf.export("2026", "html")
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[str], str]] = {
     "truncated": lambda text: text[: len(text) // 2],
     "empty": lambda text: "",
     "zeroed": lambda text: "\0" * len(text),
