@@ -231,7 +231,10 @@ VIOLATIONS: dict[str, tuple[Callable[[Raw], object], str]] = {
         set_at("verdict", 1, "text", to="The past tense is refuted; a unit responds to names."),
         "verdict sentence 2 cites a claim that is inconclusive and does not say so",
     ),
-    "done without a verdict": (set_at("verdict", to=[]), "there is no verdict"),
+    "done without a verdict": (
+        lambda raw: raw.update(verdict=[], negative_results=[]),
+        "there is neither a verdict nor a negative result",
+    ),
     "done with a failed gate": (set_at("gates", 0, "passed", to=False), "gate 'efficacy of c2"),
     "partial without a reason": (
         lambda raw: raw.update(outcome="limit reached", outcome_reason=" "),

@@ -58,8 +58,8 @@ def test_round_trip(shelf: ReportShelf, audit_report: Report, report_home: Path)
 def test_unsound_report_leaves_nothing(
     shelf: ReportShelf, audit_report: Report, report_home: Path
 ) -> None:
-    with pytest.raises(IntegrityError, match="there is no verdict"):
-        shelf.save(audit_report.model_copy(update={"verdict": ()}), report_home)
+    with pytest.raises(IntegrityError, match="has no replay command"):
+        shelf.save(audit_report.model_copy(update={"replay": ()}), report_home)
     assert not shelf.folder.exists()
 
 
