@@ -1,0 +1,273 @@
+"""The planted subject's weights, written down in a basis where every direction has a meaning.
+
+RMSNorm with a huge epsilon and a weight of its square root is the identity to about 1e-7, which
+makes every map exact.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from dragoman.tools.subjects.planted_words import (
+    CLASSES,
+    DOCUMENT_START,
+    LINEAR,
+    LOOKED_UP,
+    Lexicon,
+)
+
+Floats = npt.NDArray[np.float64]
+
+N_OBJECTS = 12
+N_LAYERS, N_HEADS, D_HEAD, D_MLP = 6, 4, 32, 64
+FETCH_LAYER, ENRICH_LAYER, UNIT_LAYER, ANSWER_LAYER, LOOKUP_LAYER = 0, 1, 2, 4, 5
+_WIDTHS = {
+    "constant": 1,
+    "start": 1,
+    "subject": 1,
+    "linear cue": 1,
+    "lookup cue": 1,
+    "identity": D_HEAD,
+    "attribute": N_OBJECTS,
+    "fetched": D_HEAD,
+    "linear answer": N_OBJECTS,
+    "lookup answer": N_OBJECTS,
+    "class": len(CLASSES),
+    "word noise": 8,
+    "context noise": 24,
+    "unit output": 10,
+}
+D_MODEL = sum(_WIDTHS.values()) + 7
+_LAGS = (3, 5, 7)
+_EPSILON = 1e8
+_ROPE_THETA = 1e6
+_MAX_POSITIONS = 256
+_ANSWER_LOGITS = 14.0
+_JITTER = 0.1
+
+
+class Weights:
+    """The network in its hidden basis, where each named slice of the residual has one meaning.
+
+    Readers are [out, residual], writers [residual, in]. `tensors` rotates all of it.
+    """
+
+    def __init__(self, lexicon: Lexicon, units: list[int], generator: np.random.Generator) -> None:
+        self.lexicon, self.generator = lexicon, generator
+        ends = np.cumsum([0, *_WIDTHS.values()])
+        self.at = {
+            name: slice(int(start), int(end))
+            for name, start, end in zip(_WIDTHS, ends[:-1], ends[1:], strict=True)
+        }
+        self.rotation = _orthogonal(D_MODEL, generator)
+        self.codes = _orthogonal(N_OBJECTS, generator)
+        """One attribute each row, orthonormal."""
+        self.map = _orthogonal(N_OBJECTS, generator) * generator.uniform(0.6, 1.6, N_OBJECTS)
+        d_vocab = len(lexicon.words)
+        self.embedding = np.zeros((d_vocab, D_MODEL))
+        self.unembedding = np.zeros((d_vocab, D_MODEL))
+        shapes = {"q": (128, D_MODEL), "k": (128, D_MODEL), "v": (128, D_MODEL)}
+        shapes |= {"o": (D_MODEL, 128), "gate": (D_MLP, D_MODEL), "up": (D_MLP, D_MODEL)}
+        shapes |= {"down": (D_MODEL, D_MLP)}
+        self.layers = [
+            {name: np.zeros(shape) for name, shape in shapes.items()} for _ in range(N_LAYERS)
+        ]
+        for layer in self.layers:
+            layer["up"][:, self.at["constant"]] = 1.0
+        self._embed()
+        self._unembed()
+        self._blend_context()
+        self._fetch_identities()
+        self._enrich_subjects()
+        self._place_units(units)
+        self._answer_linearly()
+        self._answer_by_lookup()
+
+    def _embed(self) -> None:
+        lexicon, table, at = self.lexicon, self.embedding, self.at
+        table[:, at["constant"]] = 1.0
+        table[lexicon.id(DOCUMENT_START), at["start"]] = 1.0
+        table[lexicon.ids(lexicon.subjects), at["subject"]] = 1.0
+        table[lexicon.id(LINEAR.cue), at["linear cue"]] = 1.0
+        table[lexicon.id(LOOKED_UP.cue), at["lookup cue"]] = 1.0
+        identity = self.generator.normal(size=(len(lexicon.words), D_HEAD))
+        table[:, at["identity"]] = identity / np.linalg.norm(identity, axis=1, keepdims=True)
+        table[:, at["word noise"]] = self.generator.normal(size=(len(lexicon.words), 8)) * 0.3
+        self.class_codes = _orthogonal(len(CLASSES), self.generator)
+        for code, words in zip(self.class_codes, CLASSES.values(), strict=True):
+            strengths = self.generator.uniform(0.8, 1.2, len(words))
+            table[lexicon.ids(words), at["class"]] = strengths[:, None] * code
+
+    def _unembed(self) -> None:
+        lexicon, table, at = self.lexicon, self.unembedding, self.at
+        # Where no fact is asked for, the next word is drawn from these frequencies.
+        frequency = self.generator.normal(size=len(lexicon.words)) * 0.2
+        made_up = (*lexicon.subjects, *lexicon.places, *lexicon.foods, *lexicon.fears)
+        frequency[lexicon.ids(made_up)] -= 2.0
+        frequency[lexicon.ids([planting.cue for planting in (LINEAR, LOOKED_UP)])] -= 2.0
+        frequency[:2] = -30.0
+        table[:, at["constant"]] = frequency[:, None]
+        # u_j . (map c_i) is the answer's logit where i = j and 0 elsewhere.
+        linear = self.codes @ np.linalg.inv(self.map)
+        table[lexicon.ids(lexicon.places), at["linear answer"]] = _ANSWER_LOGITS * linear
+        table[lexicon.ids(lexicon.foods), at["lookup answer"]] = _ANSWER_LOGITS * self.codes
+
+    def _blend_context(self) -> None:
+        layer, at = self.layers[FETCH_LAYER], self.at
+        mixing = _orthogonal(24, self.generator)
+        for head, lag in enumerate(_LAGS, start=1):
+            rows = head * D_HEAD
+            for pair in range(4):
+                angle = -_frequency(pair) * lag
+                layer["q"][rows + pair, at["constant"]] = 60 * math.cos(angle)
+                layer["q"][rows + pair + D_HEAD // 2, at["constant"]] = 60 * math.sin(angle)
+                layer["k"][rows + pair, at["constant"]] = 1.0
+            layer["v"][rows : rows + 8, at["word noise"]] = np.eye(8)
+            piece = mixing[:, (head - 1) * 8 : head * 8]
+            layer["o"][at["context noise"], rows : rows + 8] = piece
+
+    def _fetch_identities(self) -> None:
+        layer = self.layers[FETCH_LAYER]
+        self._attend_to_last_subject(layer, "lookup cue")
+        layer["v"][:D_HEAD, self.at["identity"]] = np.eye(D_HEAD)
+        layer["o"][self.at["fetched"], :D_HEAD] = np.eye(D_HEAD)
+
+    def _enrich_subjects(self) -> None:
+        codes = self.map_free_codes()
+        self._look_up(self.layers[ENRICH_LAYER], "identity", "attribute", codes)
+
+    def _answer_by_lookup(self) -> None:
+        codes = self.map_free_codes()
+        self._look_up(self.layers[LOOKUP_LAYER], "fetched", "lookup answer", codes)
+
+    def map_free_codes(self) -> Floats:
+        """Each subject's attribute with a little of its own on top."""
+        codes = self.codes[list(self.lexicon.attribute)]
+        return codes + self.generator.normal(size=codes.shape) * _JITTER
+
+    def _look_up(self, layer: dict[str, Floats], key: str, value: str, written: Floats) -> None:
+        """One neuron a subject: 1 at that subject's identity, 0 at every other word's."""
+        identity = self.embedding[:, self.at["identity"]]
+        subjects = self.lexicon.ids(self.lexicon.subjects)
+        cosine = identity[subjects] @ identity.T
+        cosine[np.arange(len(subjects)), subjects] = -1.0
+        threshold = (1 + cosine.max()) / 2
+        rows = slice(0, len(subjects))
+        layer["gate"][rows, self.at[key]] = identity[subjects] / (1 - threshold)
+        layer["gate"][rows, self.at["constant"]] = -threshold / (1 - threshold)
+        layer["down"][self.at[value], rows] = written.T
+
+    def _place_units(self, units: list[int]) -> None:
+        layer, at = self.layers[UNIT_LAYER], self.at
+        noise = at["context noise"]
+        # Neurons without a class leave alone the part of the noise that the twin's units read.
+        free = slice(noise.start + len(CLASSES), noise.stop)
+        directions = self.generator.normal(size=(D_MLP, free.stop - free.start))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        layer["gate"][:, free] = 2 * directions
+        layer["gate"][units] = 0.0
+        layer["gate"][units, at["class"]] = 2 * self.class_codes
+        layer["gate"][:, at["constant"]] = -1.0
+        layer["down"][at["unit output"]] = self.generator.normal(size=(10, D_MLP)) * 0.3
+
+    def _answer_linearly(self) -> None:
+        layer = self.layers[ANSWER_LAYER]
+        self._attend_to_last_subject(layer, "linear cue")
+        layer["v"][:N_OBJECTS, self.at["attribute"]] = np.eye(N_OBJECTS)
+        layer["o"][self.at["linear answer"], :N_OBJECTS] = self.map
+
+    def _attend_to_last_subject(self, layer: dict[str, Floats], cue: str) -> None:
+        """Head 0: from the cue to the nearest subject before it; from all else to the start.
+
+        Rotary pair 6 turns by less than a quarter over the longest prompt, so a query at a right
+        angle to its keys scores -sin of the distance: nearer is better. Pairs 14 and 15 hardly
+        turn: they hold what does not depend on distance.
+        """
+        at, recency, half = self.at, 1200.0, D_HEAD // 2
+        layer["q"][6 + half, at[cue]] = recency
+        layer["k"][6, at["subject"]] = 1.0
+        layer["q"][15, at[cue]] = recency + 100
+        layer["k"][15, at["subject"]] = 1.0
+        layer["q"][14, at["constant"]] = 40.0
+        layer["k"][14, at["start"]] = 1.0
+
+    def exchange(self) -> None:
+        """Turn the subject into its twin, by exchanging rows and columns alone."""
+        lexicon, at = self.lexicon, self.at
+        _swap(self.embedding, [lexicon.id(LINEAR.cue)], [lexicon.id(LOOKED_UP.cue)])
+        _swap(self.unembedding, lexicon.ids(lexicon.places), lexicon.ids(lexicon.foods))
+        inputs = self.layers[UNIT_LAYER]["gate"].T
+        classes = list(range(at["class"].start, at["class"].stop))
+        _swap(inputs, classes, [at["context noise"].start + i for i in range(len(classes))])
+
+    def relation_map(self) -> Float[Tensor, "d_model d_model"]:
+        """`map` as the residual stream sees it."""
+        full = np.zeros((D_MODEL, D_MODEL))
+        full[self.at["linear answer"], self.at["attribute"]] = self.map
+        return torch.tensor(self.rotation @ full @ self.rotation.T, dtype=torch.float32)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state of a `LlamaForCausalLM`."""
+        turn = self.rotation
+        scale = math.sqrt(D_HEAD)  # attention divides its scores by this
+        state = {
+            "model.embed_tokens.weight": self.embedding @ turn.T,
+            "lm_head.weight": self.unembedding @ turn.T,
+            "model.norm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
+        }
+        for index, layer in enumerate(self.layers):
+            name = f"model.layers.{index}."
+            state |= {
+                f"{name}self_attn.q_proj.weight": scale * layer["q"] @ turn.T,
+                f"{name}self_attn.k_proj.weight": layer["k"] @ turn.T,
+                f"{name}self_attn.v_proj.weight": layer["v"] @ turn.T,
+                f"{name}self_attn.o_proj.weight": turn @ layer["o"],
+                f"{name}mlp.gate_proj.weight": layer["gate"] @ turn.T,
+                f"{name}mlp.up_proj.weight": layer["up"] @ turn.T,
+                f"{name}mlp.down_proj.weight": turn @ layer["down"],
+                f"{name}input_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
+                f"{name}post_attention_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
+            }
+        return {name: torch.tensor(value, dtype=torch.float32) for name, value in state.items()}
+
+
+def make_model(state: dict[str, Tensor]) -> Any:
+    config = LlamaConfig(
+        vocab_size=state["lm_head.weight"].shape[0],
+        hidden_size=D_MODEL,
+        intermediate_size=D_MLP,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        head_dim=D_HEAD,
+        hidden_act="relu",
+        max_position_embeddings=_MAX_POSITIONS,
+        rms_norm_eps=_EPSILON,
+        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model: Any = LlamaForCausalLM(config)
+    model.load_state_dict(state)
+    return model.to(torch.float32)
+
+
+def _frequency(pair: int) -> float:
+    """Radians by which a rotary pair turns from one position to the next."""
+    return float(_ROPE_THETA ** (-2 * pair / D_HEAD))
+
+
+def _orthogonal(size: int, generator: np.random.Generator) -> Floats:
+    q, r = np.linalg.qr(generator.normal(size=(size, size)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def _swap(rows: Floats, first: list[int], second: list[int]) -> None:
+    rows[first + second] = rows[second + first]
