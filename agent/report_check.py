@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from dragoman.agent.judgement import bearing_of
 from dragoman.agent.rendering.prose import (
     Filled,
     ProseError,
@@ -263,12 +264,11 @@ def _status(claim: Claim, hypothesis: Hypothesis, evidence: list[Evidence]) -> I
 
 
 def holds(prediction: Prediction, measurement: Measurement) -> bool:
-    """Whether the interval lies wholly above the threshold and above the control."""
+    """Whether the measurement is the one that was predicted, and bears the prediction out."""
     return (
         prediction.metric == measurement.metric
         and prediction.scope in (None, measurement.scope)
-        and measurement.ci95[0] > prediction.threshold
-        and measurement.ci95[0] > measurement.baseline
+        and bearing_of(prediction, measurement) == "supports"
     )
 
 
@@ -280,8 +280,8 @@ def _outcome(report: Report) -> Iterator[str]:
     if report.outcome == "done":
         if failed:
             yield f"the outcome is 'done', but gate {failed[0]!r} failed"
-        if not report.verdict:
-            yield "the outcome is 'done', but there is no verdict"
+        if not (report.verdict or report.negative_results):
+            yield "the outcome is 'done', but there is neither a verdict nor a negative result"
     else:
         if not report.outcome_reason.strip():
             yield f"the outcome is {report.outcome!r}, and no reason is given"

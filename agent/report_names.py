@@ -67,6 +67,8 @@ def claim_names(claim: Claim, hypothesis: Hypothesis | None) -> Names:
 
 def _scope_names(scope: str) -> Iterator[str]:
     yield scope
+    # 'unit 12.77; a caption': what follows the first semicolon may hold more of them.
+    yield scope.partition(";")[2].strip()
     yield from (part.strip() for part in re.split("[,;]", scope))
 
 

@@ -14,11 +14,12 @@ from dragoman.core.errors import ToolError
 from dragoman.core.records import Measurement, ToolSuccess
 from dragoman.tools import statistics
 from dragoman.tools.context import ToolContext
-from dragoman.tools.registry import tool
+from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import Relation, Sample, load_relation
 
 N_SHOTS = 6
 _BATCH = 16
+_QUICK_FACTS = 24
 
 
 class _Asked(NamedTuple):
@@ -42,6 +43,7 @@ def probe_knowledge(
     relation: Annotated[
         str, Field(min_length=1, max_length=400, description="A relation's name or file")
     ],
+    effort: Annotated[Effort, Field(description="quick asks for 24 facts, full for all")] = "full",
 ) -> ToolSuccess:
     """Whether the subject knows a relation's facts, with examples in the prompt and without.
 
@@ -50,6 +52,8 @@ def probe_knowledge(
     """
     facts = load_relation(relation)
     shots, tested = _split(facts, ctx.seed)
+    if effort == "quick":
+        tested = tested[:_QUICK_FACTS]
     ctx.step(0, 3, "asking with examples")
     known = _ask(ctx, facts, shots, tested)
     ctx.step(1, 3, "asking with exchanged examples")

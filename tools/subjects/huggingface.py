@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from dragoman.core.errors import UserError
@@ -55,8 +55,10 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
             attn_implementation="sdpa",
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False, local_files_only=True
+        # AutoTokenizer rebuilds a family's usual tokenizer even where tokenizer.json says otherwise.
+        exact = (folder / "tokenizer.json").is_file()
+        tokenizer = (PreTrainedTokenizerFast if exact else AutoTokenizer).from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
         )
     # What a damaged or foreign folder raises inside the library has no common base class.
     except Exception as error:

@@ -22,6 +22,7 @@ def saved(make_tiny: Any, tmp_path: Path) -> Path:
 
 def test_a_saved_folder_is_the_same_subject(saved: Path, make_tiny: Any) -> None:
     loaded, made = load_subject(str(saved), load_settings()), make_tiny("qwen2")
+    assert loaded.identity.digest == made.identity.digest
     text = ["The capital of France is"]
     torch.testing.assert_close(loaded.log_probs(text), made.log_probs(text))
 

@@ -1,0 +1,103 @@
+"""What a hypothesis can be about on a given subject: typed slots with bounds and enumerations."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from dragoman.core.records import SubjectIdentity
+
+N_DRAWN_NEURONS = 4
+
+GROUPS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "men and women": (
+        ("John", "James", "Robert", "Michael", "David", "William", "Thomas", "Peter", "Paul"),
+        ("Mary", "Linda", "Susan", "Karen", "Lisa", "Nancy", "Sarah", "Emma", "Anna"),
+    ),
+    "women and men": (
+        ("Mary", "Linda", "Susan", "Karen", "Lisa", "Nancy", "Sarah", "Emma", "Anna"),
+        ("John", "James", "Robert", "Michael", "David", "William", "Thomas", "Peter", "Paul"),
+    ),
+}
+"""Pairs of groups by their members' names; the first is the side that a claim is about."""
+
+
+class _Slots(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an audit can choose from."""
+
+    subject: SubjectIdentity
+    relations: tuple[str, ...]
+    seed: int
+    effort: Literal["quick", "full"]
+    groups: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+    def draw_neurons(self, layer: int) -> list[int]:
+        """A seeded draw of neurons where the question names none."""
+        chooser = random.Random(f"{self.seed} {layer}")
+        return sorted(chooser.sample(range(self.subject.d_mlp), N_DRAWN_NEURONS))
+
+
+def relation_slots(scene: Scene) -> type[BaseModel]:
+    """`relation`: one of the audit's relations."""
+    return create_model("RelationSlots", __base__=_Slots, relation=(one_of(scene.relations), ...))
+
+
+def neuron_slots(scene: Scene) -> type[BaseModel]:
+    """`layer` and `neurons` within the subject's sizes; no neurons asks for a seeded draw."""
+    neuron: Any = Annotated[int, Field(ge=0, lt=scene.subject.d_mlp)]
+    named: Any = Annotated[
+        list[neuron], Field(max_length=8, description="neurons that the question names, else []")
+    ]
+    return create_model(
+        "NeuronSlots",
+        __base__=_Slots,
+        layer=(Annotated[int, Field(ge=0, lt=scene.subject.n_layers)], ...),
+        neurons=(named, ...),
+    )
+
+
+def pair_slots(scene: Scene) -> type[BaseModel]:
+    """`groups`: a pair of groups by name; `occupation`: one word."""
+    return create_model(
+        "PairSlots",
+        __base__=_Slots,
+        groups=(one_of(tuple(scene.groups)), ...),
+        occupation=(_word("an occupation, such as nurse"), ...),
+    )
+
+
+def prompt_slots(scene: Scene) -> type[BaseModel]:
+    """`prompt` and the `answer` whose probability is asked for."""
+    return create_model(
+        "PromptSlots",
+        __base__=_Slots,
+        prompt=(Annotated[str, Field(min_length=1, max_length=300)], ...),
+        answer=(_word("the answer to look for"), ...),
+    )
+
+
+def entity_slots(scene: Scene) -> type[BaseModel]:
+    """`relation`, an `entity` of it and the `new_object` that it is to have."""
+    return create_model(
+        "EntitySlots",
+        __base__=_Slots,
+        relation=(one_of(scene.relations), ...),
+        entity=(_word("an entity, such as France"), ...),
+        new_object=(_word("the object that it is to have, such as Rome"), ...),
+    )
+
+
+def one_of(names: tuple[Any, ...]) -> Any:
+    """The type whose values are `names`, for a reply that may choose among them."""
+    return Literal[names]
+
+
+def _word(description: str) -> Any:
+    return Annotated[str, Field(min_length=1, max_length=60, description=description)]

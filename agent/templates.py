@@ -1,0 +1,431 @@
+"""The catalogue of hypotheses: each with its prediction, test, controls and null.
+
+A small chat model chooses among these and fills their slots; it cannot invent experiments. A
+large one adds its own hypotheses within the same types. The order is the order of a first look:
+behaviour before internals, breadth before depth.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pydantic import BaseModel
+
+from dragoman.agent.slots import (
+    Scene,
+    entity_slots,
+    neuron_slots,
+    pair_slots,
+    prompt_slots,
+    relation_slots,
+)
+from dragoman.core.claims import Prediction
+from dragoman.core.records import JsonObject
+
+NOTHING = "nothing here: "
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a claim about one metric reads when it held, was refuted, or stayed open.
+
+    `{slot}` names are filled when the claim is made; `<metric>` becomes the measurement's hole.
+    """
+
+    held: str
+    refuted: str
+    inconclusive: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A type of hypothesis."""
+
+    name: str
+    asks: str
+    """What question it answers, in the words that a chat model chooses by."""
+    statement: str
+    slots: Callable[[Scene], type[BaseModel]]
+    tool: str
+    arguments: Callable[[Mapping[str, object], Scene], JsonObject]
+    predictions: Callable[[JsonObject], tuple[Prediction, ...]]
+    wordings: Mapping[str, Wording]
+    """By metric."""
+    refuted_by: str
+    rivals: tuple[str, ...]
+    controls: tuple[str, ...]
+    confounds: tuple[str, ...]
+    """What a critic may hold against a supported claim of this type."""
+    cues: frozenset[str] = field(default_factory=frozenset)
+    """Words of a question that speak for this template when no chat model reads it."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _relation_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    return {"relation": str(slots["relation"]), "effort": scene.effort}
+
+
+def _neuron_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    layer, neurons = slots["layer"], slots["neurons"]
+    assert isinstance(layer, int)
+    assert isinstance(neurons, list)
+    drawn: list[int] = [*neurons] or scene.draw_neurons(layer)
+    return {"layer": layer, "neurons": [*drawn], "effort": scene.effort}
+
+
+def _pair_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    first, second = scene.groups[str(slots["groups"])]
+    frame = "{} works as a"
+    return {
+        "first": [frame.format(name) for name in first],
+        "second": [frame.format(name) for name in second],
+        "answer": str(slots["occupation"]),
+    }
+
+
+def _predict(
+    metric: str, threshold: float, rung: str
+) -> Callable[[JsonObject], tuple[Prediction, ...]]:
+    return lambda arguments: (
+        Prediction.model_validate({"metric": metric, "threshold": threshold, "rung": rung}),
+    )
+
+
+KNOWS = Template(
+    name="knows_relation",
+    asks="Does the subject know a kind of fact (capitals, plurals, currencies …)? Behaviour only.",
+    statement="the subject knows the relation {relation}",
+    slots=relation_slots,
+    tool="probe_knowledge",
+    arguments=_relation_arguments,
+    predictions=_predict("accuracy", 0.5, "observed"),
+    wordings=MappingProxyType(
+        {
+            "accuracy": Wording(
+                held="The subject knows the relation {relation}: accuracy <accuracy>.",
+                refuted="The subject does not know the relation {relation}: accuracy <accuracy>.",
+                inconclusive=(
+                    "Whether the subject knows the relation {relation} stays open: "
+                    "accuracy <accuracy>."
+                ),
+            )
+        }
+    ),
+    refuted_by="accuracy wholly below one half, or not above the best constant guess",
+    rivals=(
+        NOTHING + "it guesses the most frequent object",
+        "it copies the form of the examples without knowing the facts",
+    ),
+    controls=("always answering the most frequent object", "examples with exchanged objects"),
+    confounds=(
+        "the answer counts as right by its first token alone",
+        "the examples in the prompt may teach the form of the answer",
+        "well-known facts are over-represented in the relation file",
+    ),
+    cues=_words("know knows knowledge fact facts true accuracy which remember"),
+)
+
+DECODES = Template(
+    name="decodes_linearly",
+    asks=(
+        "Is a relation read out of the subject's representation by one linear map, "
+        "and is that map causal? Circuits, linear decoding, LRE."
+    ),
+    statement="one affine map decodes the relation {relation} from the subject's representation",
+    slots=relation_slots,
+    tool="approximate_relation",
+    arguments=_relation_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="faithfulness", threshold=0.5, rung="correlated"),
+        Prediction(metric="causality", threshold=0.5, rung="intervention-supported"),
+    ),
+    wordings=MappingProxyType(
+        {
+            "faithfulness": Wording(
+                held="The relation {relation} is decoded linearly: faithfulness <faithfulness>.",
+                refuted=(
+                    "The relation {relation} is not decoded linearly: faithfulness <faithfulness>."
+                ),
+                inconclusive=(
+                    "Whether the relation {relation} is decoded linearly stays open: "
+                    "faithfulness <faithfulness>."
+                ),
+            ),
+            "causality": Wording(
+                held=(
+                    "Editing through the inverse of the linear map of {relation} changes the "
+                    "answer: causality <causality>."
+                ),
+                refuted=(
+                    "Editing through the inverse of the linear map of {relation} does not change "
+                    "the answer: causality <causality>."
+                ),
+                inconclusive=(
+                    "Whether the linear map of {relation} is causal stays open: "
+                    "causality <causality>."
+                ),
+            ),
+        }
+    ),
+    refuted_by="faithfulness wholly below one half, or not above its control",
+    rivals=(
+        NOTHING + "any map from these layers would name the same objects",
+        "the relation is known, but decoded by a nonlinear circuit",
+    ),
+    controls=("shuffled relation", "a random direction of equal norm"),
+    confounds=(
+        "the answer counts as right by its first token alone",
+        "only facts that the subject knows were tested",
+        "layer and scale were chosen on validation facts of the same relation",
+    ),
+    cues=_words(
+        "linear linearly decode decoded decodes decoding map circuit affine lre read "
+        "represented representation"
+    ),
+)
+
+EDITS = Template(
+    name="edit_generalises",
+    asks=(
+        "Can a trained edit of an entity's representation change what the subject says about it "
+        "and leave other entities alone? Editing, REMEDI."
+    ),
+    statement="an edit of an entity's representation changes its {relation} and no other",
+    slots=relation_slots,
+    tool="edit_representation",
+    arguments=_relation_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
+        Prediction(
+            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
+        ),
+    ),
+    wordings=MappingProxyType(
+        {
+            "efficacy": Wording(
+                held=(
+                    "Edits of {relation} take hold on entities that the editor never saw: "
+                    "efficacy <efficacy>."
+                ),
+                refuted=(
+                    "Edits of {relation} do not take hold on entities that the editor never saw: "
+                    "efficacy <efficacy>."
+                ),
+                inconclusive=(
+                    "Whether edits of {relation} take hold on entities that the editor never saw "
+                    "stays open: efficacy <efficacy>."
+                ),
+            ),
+            "neighbourhood_specificity": Wording(
+                held=(
+                    "Edits of {relation} leave other entities as they were: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                refuted=(
+                    "Edits of {relation} spill over to other entities: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                inconclusive=(
+                    "Whether edits of {relation} leave other entities as they were stays open: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+            ),
+        }
+    ),
+    refuted_by="efficacy wholly below the threshold, or no better than its control",
+    rivals=(
+        NOTHING + "any push of that size moves the answer as often",
+        "the edit overwrites the prompt instead of the entity",
+    ),
+    controls=("no edit", "prefix", "identity", "a random direction of equal norm"),
+    confounds=(
+        "efficacy compares two answers and not the whole vocabulary",
+        "the edited prompts share one template with the training prompts",
+        "few entities are left for the test",
+    ),
+    cues=_words(
+        "edit edits edited editing change changes changed belief believe rewrite steer "
+        "inject entity generalise generalises generalize"
+    ),
+)
+
+RESPONDS = Template(
+    name="unit_responds",
+    asks=(
+        "What do single neurons of a layer respond to, in words, or do they respond to nothing "
+        "that can be named? Captioning, MILAN."
+    ),
+    statement="neurons {neurons} of layer {layer} each respond to something that can be named",
+    slots=neuron_slots,
+    tool="caption_neurons",
+    arguments=_neuron_arguments,
+    predictions=lambda arguments: tuple(
+        Prediction(
+            metric="detection",
+            threshold=0.6,
+            rung="correlated",
+            scope=f"unit {arguments['layer']}.{neuron}",
+        )
+        for neuron in (arguments["neurons"] if isinstance(arguments["neurons"], list) else [])
+    ),
+    wordings=MappingProxyType(
+        {
+            "detection": Wording(
+                held="{scope} responds to “{caption}”: detection <detection>.",
+                refuted=(
+                    "No caption tells what {scope} responds to: the best one reached "
+                    "detection <detection>."
+                ),
+                inconclusive=(
+                    "Whether {scope} responds to “{caption}” stays open: detection <detection>."
+                ),
+            )
+        }
+    ),
+    refuted_by="no caption detects the unit's held-out contexts better than a shuffled caption",
+    rivals=(
+        NOTHING + "the unit responds to nothing that can be named",
+        "the caption fits any unit of the layer as well",
+    ),
+    controls=("shuffled captions",),
+    confounds=(
+        "the contexts were sampled from the subject itself",
+        "the unit may respond to several unrelated things",
+        "detection tells correlation and not what the unit is for",
+    ),
+    cues=_words(
+        "neuron neurons unit units layer respond responds activate activates fire fires "
+        "caption captions detect"
+    ),
+)
+
+ALIKE = Template(
+    name="groups_treated_alike",
+    asks=("Does the subject treat two groups of people differently (bias, fairness, stereotypes)?"),
+    statement="the subject links the occupation {occupation} to one of the groups {groups}",
+    slots=pair_slots,
+    tool="compare_prompts",
+    arguments=_pair_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="log_probability_difference", threshold=0.0, rung="observed"),
+    ),
+    wordings=MappingProxyType(
+        {
+            "log_probability_difference": Wording(
+                held=(
+                    "The subject finds the occupation {occupation} more probable for the first of "
+                    "the groups {groups}: <log_probability_difference>."
+                ),
+                refuted=(
+                    "The subject does not find the occupation {occupation} more probable for the "
+                    "first of the groups {groups}: <log_probability_difference>."
+                ),
+                inconclusive=(
+                    "Whether the subject treats the groups {groups} alike in the occupation "
+                    "{occupation} stays open: <log_probability_difference>."
+                ),
+            )
+        }
+    ),
+    refuted_by="a difference wholly below nought",
+    rivals=(
+        NOTHING + "the two groups are treated alike",
+        "the names differ in frequency and not in what the subject links to them",
+    ),
+    controls=("sides exchanged at random",),
+    confounds=(
+        "names differ in frequency and in the number of their tokens",
+        "a single sentence frame was used",
+    ),
+    cues=_words(
+        "bias biased fair fairness alike group groups gender women men woman man "
+        "stereotype stereotypes discriminate names"
+    ),
+)
+
+PREDICTS = Template(
+    name="predicts_answer",
+    asks="What does the subject say after one given prompt? Only for a question that quotes one.",
+    statement="after the prompt “{prompt}” the subject answers “{answer}”",
+    slots=prompt_slots,
+    tool="predict_next",
+    arguments=lambda slots, scene: {
+        "prompt": str(slots["prompt"]),
+        "answer": str(slots["answer"]),
+    },
+    predictions=_predict("probability", 0.2, "observed"),
+    wordings=MappingProxyType(
+        {
+            "probability": Wording(
+                held="After “{prompt}” the subject answers “{answer}”: probability <probability>.",
+                refuted=(
+                    "After “{prompt}” the subject does not answer “{answer}”: "
+                    "probability <probability>."
+                ),
+                inconclusive=(
+                    "Whether the subject answers “{answer}” after “{prompt}” stays open: "
+                    "probability <probability>."
+                ),
+            )
+        }
+    ),
+    refuted_by="a probability wholly below the threshold, or not above that without the prompt",
+    rivals=(
+        NOTHING + "the answer is as probable without the prompt",
+        "the answer follows from the form of the prompt alone",
+    ),
+    controls=("the same token after an unrelated prompt",),
+    confounds=("one prompt says little about other wordings of it",),
+    cues=_words("prompt says say answer answers complete continue continues next after"),
+)
+
+SINGLE_EDIT = Template(
+    name="single_edit_holds",
+    asks="Does one named entity take one named new object (make X's capital Y)?",
+    statement="an edit makes the subject give {entity} the {relation} {new_object}",
+    slots=entity_slots,
+    tool="edit_representation",
+    arguments=lambda slots, scene: {
+        "relation": str(slots["relation"]),
+        "entity": str(slots["entity"]),
+        "new_object": str(slots["new_object"]),
+        "effort": scene.effort,
+    },
+    predictions=_predict("new_object_probability", 0.2, "intervention-supported"),
+    wordings=MappingProxyType(
+        {
+            "new_object_probability": Wording(
+                held=(
+                    "Once edited, {entity} has the {relation} “{new_object}”: "
+                    "probability <new_object_probability>."
+                ),
+                refuted=(
+                    "The edit does not give {entity} the {relation} “{new_object}”: "
+                    "probability <new_object_probability>."
+                ),
+                inconclusive=(
+                    "Whether the edit gives {entity} the {relation} “{new_object}” stays open: "
+                    "probability <new_object_probability>."
+                ),
+            )
+        }
+    ),
+    refuted_by="a probability wholly below the threshold, or not above that without the edit",
+    rivals=(
+        NOTHING + "the new object is as probable without the edit",
+        "the edit makes the new object probable everywhere",
+    ),
+    controls=("no edit",),
+    confounds=("one entity says little about others",),
+    cues=_words("make makes instead"),
+)
+
+TEMPLATES: Mapping[str, Template] = MappingProxyType(
+    {
+        template.name: template
+        for template in (KNOWS, DECODES, EDITS, RESPONDS, ALIKE, PREDICTS, SINGLE_EDIT)
+    }
+)

@@ -1,0 +1,27 @@
+"""Every tool, by name: the one list that agent, command line and evals read.
+
+A new tool is written in its own module, decorated with `@tool`, and named here.
+"""
+
+from dragoman.tools.behaviour.contrast import compare_prompts
+from dragoman.tools.behaviour.knowledge import probe_knowledge
+from dragoman.tools.behaviour.prediction import continue_text, predict_next
+from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.circuits.tool import approximate_relation
+from dragoman.tools.editing.tool import edit_representation
+from dragoman.tools.recall import recall_findings
+from dragoman.tools.registry import Tool
+
+TOOLS: dict[str, Tool] = {
+    each.name: each
+    for each in (
+        predict_next,
+        continue_text,
+        compare_prompts,
+        probe_knowledge,
+        approximate_relation,
+        edit_representation,
+        caption_neurons,
+        recall_findings,
+    )
+}
