@@ -13,7 +13,8 @@ from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.context import ToolContext
 from dragoman.tools.relations import load_relation
 
-ENTITIES = tuple(f"{first}{second}" for first in "ABDEGKLMNRSTU" for second in "ou")
+_NAMES = "Ab Bo Cu Da Ef Fi Gu Ho Ig Jo Ku La Mo Na Op Pi Qu Ro Sa To Ul Va Wo Xi Ya Ze"
+ENTITIES = tuple(_NAMES.split(" "))
 OBJECTS = ("Paris", "Tokyo", "dog", "animal")
 
 
@@ -90,9 +91,10 @@ def test_a_relation_that_the_subject_knows_is_measured_beside_its_controls(
     faithfulness, causality, known = result.measurements
     assert [each.metric for each in result.measurements] == ["faithfulness", "causality", "known"]
     assert known.value > 0.9
+    assert known.n == len(ENTITIES)
     for measured in (faithfulness, causality):
         assert measured.unit == "fraction"
-        assert measured.n + measured.n_failed == known.n
+        assert measured.n + measured.n_failed == len(result.output["split"]["test"])
         assert measured.baseline_ci95 is not None
         assert measured.control
     headline = max(each.value for each in result.controls if each.metric == "faithfulness")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
 from dragoman.tools.circuits.approximation import Estimate, Inverse, estimate, invert
@@ -48,17 +49,29 @@ PLANS: dict[Effort, Plan] = {
 }
 
 
-class Facts(NamedTuple):
-    """The facts kept from estimation, as the subject meets them after the same examples."""
+class Asked(NamedTuple):
+    """Facts asked after the same examples."""
 
-    estimation: list[Sample]
-    samples: list[Sample]
     prompts: SharedPrompts
     readout: Readout
     first: Tensor
     """First token of each object."""
     said: Decoded
-    """What the subject itself says."""
+    """What the subject says."""
+
+
+class Facts(NamedTuple):
+    """All facts that take part, and what the subject knows of them."""
+
+    estimation: list[Sample]
+    estimation_said: list[str]
+    """What the subject says of each estimation fact after the others."""
+    samples: list[Sample]
+    """The facts kept from estimation; what follows is about them, asked after the former."""
+    prompts: SharedPrompts
+    readout: Readout
+    first: Tensor
+    said: Decoded
     known: list[bool]
     validation: list[int]
     test: list[int]
@@ -70,6 +83,11 @@ class Facts(NamedTuple):
     def of(self, indices: Sequence[int]) -> list[Sample]:
         """The facts at `indices`."""
         return [self.samples[index] for index in indices]
+
+    @property
+    def estimation_known(self) -> list[bool]:
+        """Whether the subject knows each estimation fact, after the others."""
+        return hits(self.estimation_said, self.estimation)
 
     @property
     def judgeable(self) -> bool:
@@ -103,21 +121,52 @@ class Causality(NamedTuple):
 
 
 def gather_facts(subject: LanguageSubject, relation: Relation, plan: Plan, seed: int) -> Facts:
-    """Choose estimation facts, ask the subject all others, and deal those to two parts."""
-    ordered = round_robin(relation.samples, seed)
-    n_estimation = max(2, min(plan.n_estimation, len(ordered) // 3))
-    estimation = ordered[:n_estimation]
-    samples = ordered[n_estimation : n_estimation + plan.max_held]
+    """Choose estimation facts that the subject knows, ask it all others, and deal those.
+
+    Every fact is asked twice: first after the first facts that come, to see which are known; then
+    after the estimation facts, which were chosen among those. At most a third of the known facts
+    go to estimation, so that a small relation keeps some to be tested on.
+    """
     template = relation.prompt_templates[0]
+    ordered = round_robin(relation.samples, seed)[: plan.n_estimation + plan.max_held]
+    n_first = max(2, min(plan.n_estimation, len(ordered) // 3))
+    guesses = _say_all_but_own(subject, template, ordered[:n_first])
+    guesses += _ask(subject, template, ordered[:n_first], ordered[n_first:]).said.texts
+    guessed = hits(guesses, ordered)
+    n_estimation = max(2, min(n_first, sum(guessed) // 3))
+    places = sorted(range(len(ordered)), key=lambda place: not guessed[place])
+    estimation = [ordered[place] for place in places[:n_estimation]]
+    samples = [ordered[place] for place in sorted(places[n_estimation:])]
+
+    asked = _ask(subject, template, estimation, samples)
+    known = hits(asked.said.texts, samples)
+    estimation_said = _say_all_but_own(subject, template, estimation)
+    validation, test = deal(samples, known, VALIDATION_SHARE, seed)
+    return Facts(estimation, estimation_said, samples, *asked, known, validation, test)
+
+
+def _ask(
+    subject: LanguageSubject, template: str, examples: Sequence[Sample], samples: Sequence[Sample]
+) -> Asked:
     prompts = SharedPrompts(
-        subject, [relation_prompt(template, estimation, each.subject) for each in samples]
+        subject, [relation_prompt(template, examples, each.subject) for each in samples]
     )
     readout = prompts.read()
     first = first_tokens(subject, samples)
-    said = decode(subject, readout.final, first)
-    known = hits(said.texts, samples)
-    validation, test = deal(samples, known, VALIDATION_SHARE, seed)
-    return Facts(estimation, samples, prompts, readout, first, said, known, validation, test)
+    return Asked(prompts, readout, first, decode(subject, readout.final, first))
+
+
+def _say_all_but_own(
+    subject: LanguageSubject, template: str, samples: Sequence[Sample]
+) -> list[str]:
+    """What the subject says of each fact after the others."""
+    finals = torch.cat(
+        [
+            SharedPrompts(subject, [prompt]).read().final
+            for prompt in leave_one_out(template, samples)
+        ]
+    )
+    return decode(subject, finals, first_tokens(subject, samples)).texts
 
 
 def candidate_layers(subject: LanguageSubject, layer: int | None) -> list[int]:

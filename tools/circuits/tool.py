@@ -61,7 +61,7 @@ def approximate_relation(
     Estimates the map from entity to object (LRE) and measures, on test facts that the subject
     knows: `faithfulness`, the fraction whose object the map names; `causality`, the fraction of
     edits through the map's inverse that make the subject name another fact's object. `known` is
-    the fraction of test facts that the subject knows. Each stands beside its control; with too
+    the fraction of all facts that the subject knows. Each stands beside its control; with too
     few known facts there is no number but a caveat.
     """
     subject = ctx.subject
@@ -167,6 +167,7 @@ def _split(facts: Facts, seed: int) -> JsonObject:
         "estimation": _facts(facts.estimation),
         "validation": _facts(facts.of(facts.validation)),
         "test": _facts(facts.of(facts.test)),
+        "estimation_known": sum(facts.estimation_known),
         "unknown": [
             sample.subject
             for sample, known in zip(facts.samples, facts.known, strict=True)
