@@ -9,7 +9,7 @@ import typer
 
 from dragoman.agent.workbench import ChatMode
 from dragoman.core.claims import ClaimStatus
-from dragoman.core.errors import DragomanError, ExitCode, UserError
+from dragoman.core.errors import ChatError, ExitCode, Interrupted, LimitReached, UserError
 from dragoman.core.files import write_atomic
 from dragoman.core.records import JsonObject
 from dragoman.tui.commands.interrupt import stoppable
@@ -158,7 +158,7 @@ def _run(
 ) -> "Report":
     from dragoman.tui.commands.live import run_display
 
-    with run_display(specification.budgets.minutes) as display:
+    with run_display() as display:
 
         def stopping() -> None:
             display.say("stopping at the next step; Ctrl-C again ends at once", "yellow")
@@ -169,17 +169,18 @@ def _run(
                 say(_how_to_resume(display.audit_id))
 
         with stoppable(stopping, leaving) as cancelled:
-            from dragoman.agent.audit import run_audit
-
+            from dragoman.agent.audit import FULL, QUICK, run_audit
             from dragoman.agent.workbench import open_workbench
 
+            default = QUICK if specification.quick else FULL
+            display.budget_minutes = specification.budgets.minutes or default.minutes
             try:
                 with open_workbench(
-                    settings,
-                    subject=specification.subject,
-                    chat=chat,
-                    on_event=display.on_event,
+                    settings, subject=specification.subject, chat=chat, on_event=display.on_event
                 ) as bench:
+                    # A subject that cannot be loaded ends the run before anything is recorded.
+                    identity = bench.subject.identity
+                    display.say(f"subject {identity.name} is loaded: {identity.digest[:12]}")
                     return run_audit(
                         specification,
                         bench,
@@ -187,7 +188,7 @@ def _run(
                         cancelled=cancelled,
                         resume=resume,
                     )
-            except DragomanError:
+            except (ChatError, LimitReached, Interrupted):
                 if display.audit_id is not None:
                     say(_how_to_resume(display.audit_id))
                 raise

@@ -92,10 +92,10 @@ class RunDisplay:
     the time; anywhere else there are only the lasting lines and a sign of life.
     """
 
-    def __init__(self, console: Console, *, budget_minutes: float | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         self.audit_id: str | None = None
+        self.budget_minutes: float | None = None
         self._console = console
-        self._budget_seconds = None if budget_minutes is None else 60 * budget_minutes
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._last_line = self._started
@@ -212,16 +212,16 @@ class RunDisplay:
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._started
         parts = [f"{_minutes(elapsed)} elapsed"]
-        if self._budget_seconds is not None:
-            parts.append(f"{_minutes(max(0.0, self._budget_seconds - elapsed))} left")
+        if self.budget_minutes is not None:
+            parts.append(f"{_minutes(max(0.0, 60 * self.budget_minutes - elapsed))} left")
         if self._tokens:
             parts.append(f"{self._tokens:,} chat tokens")
         return f"  {' · '.join(parts)} · Ctrl-C stops"
 
 
-def run_display(budget_minutes: float | None = None) -> AbstractContextManager[RunDisplay]:
+def run_display() -> AbstractContextManager[RunDisplay]:
     """A display on the standard error of this moment."""
-    return RunDisplay(Console(stderr=True), budget_minutes=budget_minutes)
+    return RunDisplay(Console(stderr=True))
 
 
 def _line(head: str, body: str, style: str) -> Text:
