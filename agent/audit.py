@@ -122,6 +122,7 @@ def _desk(
             seed=specification.seed,
             effort="quick" if specification.quick else "full",
             groups=GROUPS,
+            corpus=specification.corpus,
         ),
         bench=bench,
         reference=reference,

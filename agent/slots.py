@@ -37,6 +37,8 @@ class Scene:
     seed: int
     effort: Literal["quick", "full"]
     groups: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    corpus: str | None = None
+    """A text file in place of text sampled from the subject."""
 
     def draw_neurons(self, layer: int) -> list[int]:
         """A seeded draw of neurons where the question names none."""

@@ -73,7 +73,8 @@ def _neuron_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
     assert isinstance(layer, int)
     assert isinstance(neurons, list)
     drawn: list[int] = [*neurons] or scene.draw_neurons(layer)
-    return {"layer": layer, "neurons": [*drawn], "effort": scene.effort}
+    arguments: JsonObject = {"layer": layer, "neurons": [*drawn], "effort": scene.effort}
+    return arguments if scene.corpus is None else {**arguments, "corpus": scene.corpus}
 
 
 def _pair_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:

@@ -11,7 +11,7 @@ from dragoman.agent.state import AuditState
 from dragoman.agent.templates import TEMPLATES
 from dragoman.core.claims import Claim, Finding, Hypothesis, Prediction
 from dragoman.core.events import ClaimMade
-from dragoman.core.records import Evidence, Measurement, ToolResult, content_id
+from dragoman.core.records import Evidence, JsonObject, Measurement, ToolResult, content_id
 from dragoman.core.report import NegativeResult
 
 ROUNDS = 2
@@ -73,6 +73,10 @@ def _judge(
     if repeated is not None and second is not None:
         pieces.append(_evidence(desk, f"{claim_id}-again", prediction, second, repeated))
     bearing = bearing_of(prediction, measurement)
+    entry = _caption_entry(result, prediction)
+    if entry and entry.get("caption") is None and bearing == "supports":
+        # The captioner's own floor is the stricter one: what it rejects is no finding.
+        bearing = "neutral"
     held_twice = second is not None and bearing_of(prediction, second) == "supports"
     if bearing == "supports" and second is not None and not held_twice:
         # A result that does not come back is not carried by its first appearance.
@@ -169,12 +173,17 @@ def _scope(hypothesis: Hypothesis, prediction: Prediction, result: ToolResult) -
 
 def caption_of(result: ToolResult, prediction: Prediction) -> str | None:
     """What a captioning result says of the unit that the prediction is about."""
+    entry = _caption_entry(result, prediction)
+    text = entry.get("caption") or entry.get("best_rejected")
+    return text if isinstance(text, str) else None
+
+
+def _caption_entry(result: ToolResult, prediction: Prediction) -> JsonObject:
     captions = result.output.get("captions")
     for entry in captions if isinstance(captions, list) else []:
-        if isinstance(entry, dict) and entry.get("unit") == prediction.scope:
-            text = entry.get("caption") or entry.get("best_rejected")
-            return text if isinstance(text, str) else None
-    return None
+        if isinstance(entry, dict) and f"unit {entry.get('unit')}" == prediction.scope:
+            return entry
+    return {}
 
 
 def _remember(desk: Desk, claim: Claim, rendered: str) -> None:
