@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -42,10 +43,16 @@ class DragomanApp(App[None], inherit_bindings=False):
     ]
 
     def __init__(
-        self, runner: Runner, reports: ReportSource, subject_label: str, chat_label: str
+        self,
+        runner: Runner,
+        reports: ReportSource,
+        subject_label: str,
+        chat_label: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self.chat = ChatScreen(runner, subject_label, chat_label)
+        self.chat = ChatScreen(runner, subject_label, chat_label, clock)
         self._reports = reports
         self._labels = (subject_label, chat_label)
         self.register_theme(DARK)
@@ -67,10 +74,13 @@ class DragomanApp(App[None], inherit_bindings=False):
         """End now; a running question is asked to stop, and not waited for here."""
         self._quit()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The shelf is offered where it is not in view already."""
+        return action != "reports" or not isinstance(self.screen, ReportsScreen | ReportScreen)
+
     def action_reports(self) -> None:
-        """Show the shelf, unless it is in view already."""
-        if not isinstance(self.screen, ReportsScreen | ReportScreen):
-            self.push_screen(ReportsScreen(self._reports, *self._labels))
+        """Show the shelf."""
+        self.push_screen(ReportsScreen(self._reports, *self._labels))
 
     def action_turn_theme(self) -> None:
         """The other theme."""

@@ -1,6 +1,5 @@
 """The chat: ask at the bottom, watch the experiments, open the evidence behind the answer."""
 
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -45,7 +44,7 @@ class ChatScreen(Screen[None]):
         runner: Runner,
         subject_label: str,
         chat_label: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__()
         self.running: Running | None = None
@@ -127,7 +126,7 @@ class ChatScreen(Screen[None]):
     @on(OpenClaim)
     async def _open_claim(self, message: OpenClaim) -> None:
         pane = self.query_one(EvidencePane)
-        await pane.show(message.claim)
+        await pane.show(message.view, message.place)
         pane.display = True
         self.set_class(True, "-evidence")
         pane.focus()
@@ -180,6 +179,6 @@ class ChatScreen(Screen[None]):
         else:
             what = Content.assemble(
                 ("● running  ", "$text-primary"),
-                shown(self.running.question, "$text-muted", one_line=True, limit=200),
+                shown(self.query_one(Conversation).doing, "$text-muted", one_line=True, limit=80),
             )
         state.update(Content.assemble((f"{minutes}:{seconds:02d}  ", "$text-muted"), what))

@@ -67,6 +67,7 @@ class ReportScreen(Screen[None]):
                             claim_label(claim.claim.status),
                             "\n",
                             claim_content(claim.text, brief=True),
+                            "\n",
                         )
                     )
                     for claim in self._view.claims
@@ -84,7 +85,7 @@ class ReportScreen(Screen[None]):
 
     @on(OptionList.OptionHighlighted, "#claims")
     async def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        await self.query_one(EvidencePane).show(self._view.claims[event.option_index])
+        await self.query_one(EvidencePane).show(self._view, event.option_index)
 
     @on(OptionList.OptionSelected, "#claims")
     def _selected(self, event: OptionList.OptionSelected) -> None:

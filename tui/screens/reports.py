@@ -18,6 +18,11 @@ from dragoman.tui.widgets.safe_text import cell, shown
 from dragoman.tui.widgets.status import OUTCOME_LOOKS
 from dragoman.tui.widgets.title_bar import TitleBar
 
+_OTHER_CELLS = 68
+"""What a row takes besides the question, up to the time."""
+_ID_CELLS = 28
+"""What the id takes, where there is room for it."""
+
 
 class ReportsScreen(Screen[None]):
     """Reads the shelf each time it is shown; reading happens beside the event loop."""
@@ -44,7 +49,7 @@ class ReportsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Read for the first time."""
         table = self._table
-        for name in ("finished", "outcome", "claims", "subject", "question", "id"):
+        for name in ("question", "subject", "outcome", "claims", "finished", "id"):
             table.add_column(Text(name), key=name)
         self._say("reading …")
         self.action_read()
@@ -70,15 +75,18 @@ class ReportsScreen(Screen[None]):
         self._rows = rows
         table = self._table
         table.clear()
+        room = self.size.width - _OTHER_CELLS
+        room -= _ID_CELLS if room > 2 * _ID_CELLS else 0
+        question_cells = min(max(room, 22), 80)
         for row in rows:
             look = OUTCOME_LOOKS[row.outcome]
             table.add_row(
-                cell(row.finished.replace("T", " ")[:16]),
+                cell(row.question, cells=question_cells),
+                cell(row.subject, cells=20),
                 cell(f"{look.sign} {row.outcome}"),
                 Text(str(row.n_claims), justify="right"),
-                cell(row.subject, limit=24),
-                cell(row.question, limit=120),
-                cell(row.id, limit=40),
+                cell(row.finished.replace("T", " ")[:16]),
+                cell(row.id, cells=40),
             )
         table.display = bool(rows)
         if rows:

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from dragoman.agent.rendering.numbers import count, duration
-from dragoman.agent.rendering.view import ClaimView, ReportView, SentenceView
+from dragoman.agent.rendering.view import ReportView, SentenceView
 from dragoman.core.report import Report
 from dragoman.tui.widgets.prose import claim_content, sentence_content
 from dragoman.tui.widgets.safe_text import shown
@@ -21,8 +21,8 @@ from dragoman.tui.widgets.status import claim_label, counted, outcome_label
 class OpenClaim(Message):
     """The person wants to see what carries a claim; `place` counts the report's claims from 0."""
 
-    def __init__(self, claim: ClaimView, place: int) -> None:
-        self.claim = claim
+    def __init__(self, view: ReportView, place: int) -> None:
+        self.view = view
         self.place = place
         super().__init__()
 
@@ -36,7 +36,7 @@ class SentenceText(Static):
 
     def action_open_claim(self, place: int) -> None:
         """Open the claim with that place in the report."""
-        self.post_message(OpenClaim(self._view.claims[place], place))
+        self.post_message(OpenClaim(self._view, place))
 
 
 class ClaimLink(Horizontal, can_focus=True):
@@ -46,12 +46,12 @@ class ClaimLink(Horizontal, can_focus=True):
 
     def __init__(self, view: ReportView, place: int) -> None:
         super().__init__(classes="claim-link")
-        self._claim = view.claims[place]
+        self._view = view
         self._place = place
 
     def compose(self) -> ComposeResult:
         """Label, then status over text."""
-        claim = self._claim
+        claim = self._view.claims[self._place]
         yield Static(Content.styled(claim.label, "$text-primary"), classes="label", markup=False)
         yield Static(
             Content.assemble(
@@ -68,7 +68,7 @@ class ClaimLink(Horizontal, can_focus=True):
 
     def action_open(self) -> None:
         """Open the evidence."""
-        self.post_message(OpenClaim(self._claim, self._place))
+        self.post_message(OpenClaim(self._view, self._place))
 
 
 class Answer(Vertical):

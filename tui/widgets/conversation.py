@@ -41,6 +41,8 @@ class Conversation(VerticalScroll):
         self._audit_id = ""
         self._n_experiments = 0
         self._n_claims = 0
+        self.doing = ""
+        """What the run is at, in two or three words; foreign text."""
 
     async def ask(self, question: str) -> None:
         """A new question; what follows belongs to it."""
@@ -48,6 +50,7 @@ class Conversation(VerticalScroll):
         self._stream = None
         self._audit_id = ""
         self._n_experiments = self._n_claims = 0
+        self.doing = "getting ready"
         self.anchor()
         await self._line(
             (f"{QUESTION_SIGN} ", "bold $text-primary"), shown(question, "bold"), classes="asked"
@@ -62,6 +65,7 @@ class Conversation(VerticalScroll):
                 about = f"{word} {event.audit_id} of {event.subject}, chat model {event.chat}"
                 await self._line(shown(about, "$text-muted", one_line=True), classes="slim")
             case PhaseStarted():
+                self.doing = event.phase
                 await self._phase(event)
             case ChatText():
                 (await self._current_stream()).add(event.text)
@@ -69,6 +73,7 @@ class Conversation(VerticalScroll):
                 (await self._current_stream()).finish(event)
                 self._stream = None
             case ToolStarted():
+                self.doing = event.tool
                 await self._card(event)
             case ToolProgress():
                 if card := self._cards.get(event.experiment_id):
@@ -98,10 +103,10 @@ class Conversation(VerticalScroll):
             case Report():
                 await self._answer(outcome)
             case Interrupted():
-                await self._line(("◔ Stopped  ", "bold $text-warning"), shown(str(outcome)))
+                await self._last("◔ Stopped", "$text-warning", str(outcome))
                 await self._line(self._kept(), classes="slim")
             case DragomanError():
-                await self._line(("✕ No answer  ", "bold $text-error"), shown(str(outcome)))
+                await self._last("✕ No answer", "$text-error", str(outcome))
             case BaseException():
                 await self._bug(outcome)
 
@@ -110,10 +115,19 @@ class Conversation(VerticalScroll):
         try:
             view = report_view(report)
         except DragomanError as error:
-            await self._line(("✕ No answer  ", "bold $text-error"), shown(str(error)))
+            await self._last("✕ No answer", "$text-error", str(error))
             return
         await self.query(".verdict").remove()
-        await self.mount(Answer(view))
+        answer = Answer(view)
+        reading = self.scroll_y < self.max_scroll_y  # further up, which is to stay in view
+        await self.mount(answer)
+        if not reading:
+            self.call_after_refresh(self._show_top, answer)
+
+    def _show_top(self, answer: Answer) -> None:
+        """A long answer is read from its beginning; a short one stays at the bottom."""
+        if answer.outer_size.height > self.scrollable_content_region.height:
+            self.scroll_to_widget(answer, top=True, animate=False)
 
     def _kept(self) -> Content:
         experiments = counted(self._n_experiments, "experiment")
@@ -165,6 +179,9 @@ class Conversation(VerticalScroll):
             shown(f"  {type(error).__name__}: {error}", one_line=True, limit=200),
         )
         await self.mount(fold)
+
+    async def _last(self, word: str, style: str, text: str) -> None:
+        await self._line((f"{word}  ", f"bold {style}"), shown(text), classes="ended")
 
     async def _line(self, *parts: Content | str | tuple[str, str], classes: str = "") -> None:
         line: Widget = Static(Content.assemble(*parts), markup=False, classes=f"line {classes}")

@@ -1,7 +1,7 @@
 """What carries a claim: measurements, controls, the experiments, and how to run them again."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from dragoman.agent.rendering.numbers import STATUS_MEANING
 from dragoman.agent.rendering.replay import parse_replay
-from dragoman.agent.rendering.view import ClaimView, EvidenceView
+from dragoman.agent.rendering.view import ClaimView, EvidenceView, ReportView
 from dragoman.core.claims import Hypothesis
 from dragoman.core.records import JsonObject
 from dragoman.tui.widgets.interval_plot import IntervalPlot
@@ -26,12 +26,12 @@ class EvidencePane(VerticalScroll):
 
     claim: ClaimView | None = None
 
-    async def show(self, claim: ClaimView) -> None:
-        """Fill the pane with `claim`."""
-        self.claim = claim
+    async def show(self, view: ReportView, place: int) -> None:
+        """Fill the pane with the claim of that place in the report, from 0."""
+        self.claim = view.claims[place]
         with self.app.batch_update():
             await self.remove_children()
-            await self.mount(*_blocks(claim))
+            await self.mount(*_blocks(self.claim, view.report.replay))
         self.scroll_home(animate=False)
 
     async def say(self, text: str) -> None:
@@ -41,7 +41,7 @@ class EvidencePane(VerticalScroll):
         await self.mount(_line(shown(text, "$text-muted")))
 
 
-def _blocks(view: ClaimView) -> Iterator[Widget]:
+def _blocks(view: ClaimView, commands: Sequence[str]) -> Iterator[Widget]:
     claim = view.claim
     yield _line(
         (f"{view.label}  ", "$text-primary"),
@@ -62,7 +62,7 @@ def _blocks(view: ClaimView) -> Iterator[Widget]:
         yield MeasurementTable([control.measurement for control in view.controls])
     if view.hypothesis is not None:
         yield from _prediction(view.hypothesis)
-    yield from _experiments(view)
+    yield from _experiments(view, commands)
     if view.concerns or claim.confounds:
         yield _head("Held against it")
     for concern in view.concerns:
@@ -89,7 +89,7 @@ def _prediction(hypothesis: Hypothesis) -> Iterator[Widget]:
         yield _line(("rival  ", "$text-muted"), shown(rival))
 
 
-def _experiments(view: ClaimView) -> Iterator[Widget]:
+def _experiments(view: ClaimView, commands: Sequence[str]) -> Iterator[Widget]:
     """Each experiment once, with all pieces of evidence that came from it."""
     groups: dict[str, list[EvidenceView]] = {}
     for each in view.evidence:
@@ -101,7 +101,8 @@ def _experiments(view: ClaimView) -> Iterator[Widget]:
             shown(first.evidence.tool, "bold", one_line=True, limit=80),
             shown(f"  {experiment_id[:12]}", "$text-muted", one_line=True),
         )
-        arguments = _arguments(first.command)
+        command = commands[first.replay - 1] if first.replay is not None else ""
+        arguments = _arguments(command)
         if arguments:
             yield _line(argument_lines(arguments, limit=2000), classes="arguments")
         for piece in pieces:
@@ -115,9 +116,9 @@ def _experiments(view: ClaimView) -> Iterator[Widget]:
         paths = (artifact.path for piece in pieces for artifact in piece.evidence.artifacts)
         for path in dict.fromkeys(paths):
             yield _line(("file  ", "$text-muted"), shown(path, one_line=True))
-        if first.command:
+        if command:
             yield _line(("run it again, without any chat model", "$text-muted"))
-            yield _line(shown(first.command.partition("  # ")[0], one_line=True), classes="command")
+            yield _line(shown(command.partition("  # ")[0], one_line=True), classes="command")
 
 
 def _arguments(command: str) -> JsonObject:

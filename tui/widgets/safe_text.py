@@ -26,9 +26,11 @@ def shown(
     return Content.styled(_plain(text, one_line, limit), style)
 
 
-def cell(text: str, style: str = "", *, limit: int = 200) -> Text:
-    """`text` as one table cell: a single line, never markup."""
-    return Text(_plain(text, True, limit), style=style, no_wrap=True, end="")
+def cell(text: str, style: str = "", *, cells: int = 120) -> Text:
+    """`text` as one table cell: a single line of at most that width, never markup."""
+    made = Text(_plain(text[: 2 * cells], True, LONGEST), style=style, no_wrap=True, end="")
+    made.truncate(cells, overflow="ellipsis")
+    return made
 
 
 def block(text: str, style: str = "", *, limit: int = LONGEST) -> Text:

@@ -50,9 +50,11 @@ class Welcome(Vertical):
             markup=False,
             classes="what",
         )
-        yield Static("Try one of these", markup=False, classes="section")
+        yield Static("Try one of these: Tab, then Enter", markup=False, classes="section")
         yield OptionList(
-            *(Option(Content(example)) for example in EXAMPLES), id="examples", markup=False
+            *(Option(Content.assemble(("→ ", "$text-primary"), example)) for example in EXAMPLES),
+            id="examples",
+            markup=False,
         )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
