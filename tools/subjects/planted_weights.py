@@ -111,7 +111,9 @@ class Weights:
         made_up = (*lexicon.subjects, *lexicon.places, *lexicon.foods, *lexicon.fears)
         frequency[lexicon.ids(made_up)] -= 2.0
         frequency[lexicon.ids([planting.cue for planting in (LINEAR, LOOKED_UP)])] -= 2.0
-        frequency[:2] = -30.0
+        # Each class is rarer than one word in a hundred, as features of language models are.
+        frequency[lexicon.ids([word for words in CLASSES.values() for word in words])] -= 1.8
+        frequency[lexicon.id(DOCUMENT_START)] = -30.0
         table[:, at["constant"]] = frequency[:, None]
         # u_j . (map c_i) is the answer's logit where i = j and 0 elsewhere.
         linear = self.codes @ np.linalg.inv(self.map)

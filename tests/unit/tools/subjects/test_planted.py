@@ -141,7 +141,7 @@ def unit_activations(
 
 @pytest.fixture(scope="module")
 def sampled(planted: Planted) -> list[str]:
-    return planted.subject.generate(["The"] * 48, 60, temperature=0.9, seed=1)
+    return planted.subject.generate(["The"] * 96, 60, temperature=0.9, seed=1)
 
 
 def test_units_fire_on_their_words_and_on_nothing_else(
@@ -151,7 +151,7 @@ def test_units_fire_on_their_words_and_on_nothing_else(
     for unit in planted.truth.units:
         responds = active[:, unit.neuron] > 0
         belongs = torch.tensor([word in unit.words for word in words])
-        assert int(belongs.sum()) > 50
+        assert 0.003 < float(belongs.float().mean()) < 0.015
         assert torch.equal(responds, belongs)
         assert float(active[~belongs, unit.neuron].abs().max()) == 0.0
 
@@ -173,7 +173,7 @@ def test_every_neuron_of_the_unit_layer_is_named_once_and_alive(
     named = [unit.neuron for unit in truth.units] + list(truth.decoys)
     assert sorted(named) == list(range(planted.subject.d_mlp))
     _, active = unit_activations(planted.subject, sampled, truth.unit_layer)
-    assert float((active > 0).float().mean(0).min()) > 0.01
+    assert float((active > 0).float().mean(0).min()) > 0.003
 
 
 def test_twin_has_the_same_weights_in_another_order(planted: Planted) -> None:
