@@ -1,0 +1,126 @@
+"""Planted truth: known rules must be found; where there is no rule, nothing may be claimed."""
+
+import numpy as np
+import pytest
+
+from dragoman.tools.captioning.captioner import BUILT_IN, Captioner, readable
+from dragoman.tools.captioning.predicates import After, Kind, Topic, Word, both, either, holds
+from dragoman.tools.captioning.reranking import TAU
+
+RULES = {
+    "a literal word": Word(word="copper"),
+    "a token class": Kind(name="numbers"),
+    "a topic": Topic(name="months"),
+    "either of two words": either(Word(word="saddle"), Word(word="vinegar")),
+    "what follows a word": After(of=Word(word="of")),
+    "a class in a place": both(
+        Kind(name="capitalised words"), Kind(name="the first sixteen tokens of the text")
+    ),
+}
+
+
+def _by_length(captions):
+    return [-2.0 * len(caption.split()) for caption in captions]
+
+
+def _captioner(table, activations, n_requested, seed=0):
+    return Captioner(table, activations, n_requested, seed=seed, priors=_by_length)
+
+
+def _planted_activations(table, seed=0):
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(0, 0.3, (table.n, len(RULES) + 8)).astype(np.float32)
+    for unit, rule in enumerate(RULES.values()):
+        noise[holds(rule, table), unit] += 4
+    return noise
+
+
+@pytest.fixture(scope="module")
+def captioned(planted):
+    captioner = _captioner(planted, _planted_activations(planted), len(RULES))
+    chosen = [captioner.choose(unit, captioner.propose(unit), TAU) for unit in range(len(RULES))]
+    return captioner, chosen
+
+
+@pytest.mark.parametrize("unit", range(len(RULES)), ids=list(RULES))
+def test_planted_rules_are_recovered_by_their_predictions(captioned, planted, unit):
+    captioner, chosen = captioned
+    predicates = [each.candidate.predicate for each in chosen]
+    truth = captioner.said(captioner.held_out, list(RULES.values())[unit])
+    said = captioner.said(captioner.held_out, predicates[unit])
+    recovered = (said[truth].mean() + (~said[~truth]).mean()) / 2
+    assert recovered >= 0.9, chosen[unit].candidate.caption
+    score = captioner.score(unit, predicates)
+    assert score.beats_floor
+    assert score.detection.balanced_accuracy > 0.8
+    assert 0.4 < score.floor_mean < 0.6
+
+
+def test_captions_of_planted_rules_read_as_they_should(captioned):
+    _, chosen = captioned
+    captions = [each.candidate.caption for each in chosen]
+    assert captions[0] == 'the word "copper"'
+    assert captions[3] == 'the words "saddle" or "vinegar"'
+    assert {each.candidate.proposer for each in chosen} == {BUILT_IN}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shuffled_activations_get_no_caption(planted, seed):
+    activations = _planted_activations(planted, seed)
+    shuffled = np.random.default_rng(seed).permuted(activations, axis=0)
+    captioner = _captioner(planted, shuffled, len(RULES), seed)
+    chosen = [captioner.choose(unit, captioner.propose(unit), TAU) for unit in range(len(RULES))]
+    predicates = [each and each.candidate.predicate for each in chosen]
+    scores = [captioner.score(unit, predicates) for unit in range(len(RULES))]
+    assert sum(score is not None for score in scores) >= 5
+    assert not any(score.beats_floor for score in scores if score is not None)
+
+
+def test_same_seed_same_captions_and_scores(planted, captioned):
+    captioner, chosen = captioned
+    again = _captioner(planted, _planted_activations(planted), len(RULES))
+    assert again.propose(3) == captioner.propose(3)
+    predicates = [each.candidate.predicate for each in chosen]
+    assert again.score(3, predicates) == captioner.score(3, predicates)
+
+
+def test_the_judge_sees_no_document_that_the_captioner_saw(captioned):
+    captioner, _ = captioned
+    seen = set(captioner.fit.table.document) | set(captioner.validation.table.document)
+    assert not seen & set(captioner.held_out.table.document)
+    assert not set(captioner.fit.table.document) & set(captioner.validation.table.document)
+    assert {each.document for each, _ in captioner.exemplars(0)} <= seen
+
+
+def test_active_and_silent_contexts_come_one_a_document(captioned):
+    captioner, _ = captioned
+    sample = captioner.samples[0]
+    contexts = captioner.held_out.contexts
+    for rows in (sample.active, sample.silent, sample.hard):
+        assert len(set(contexts.document[rows])) == len(rows)
+    active = contexts.any_in(captioner.active(captioner.held_out, 0))
+    assert active[sample.active].all()
+    assert not active[sample.silent].any()
+    assert not active[sample.hard].any()
+
+
+def test_a_right_free_text_caption_wins_over_a_wrong_one(captioned):
+    captioner, _ = captioned
+    candidates, unreadable = readable(
+        ["words about food", "mysterious vibes", "names of months"], "a chat model"
+    )
+    assert unreadable == 1
+    chosen = captioner.choose(2, candidates, TAU)
+    assert chosen.candidate.caption == "names of months"
+    assert chosen.candidate.proposer == "a chat model"
+
+
+def test_a_unit_never_above_zero_is_dead_and_proposes_nothing(planted):
+    activations = _planted_activations(planted)
+    activations[:, 0] = -np.abs(activations[:, 0])
+    captioner = _captioner(planted, activations, 2)
+    assert captioner.dead(0)
+    assert not captioner.dead(1)
+    assert captioner.propose(0) == []
+    assert captioner.choose(0, [], TAU) is None
+    assert captioner.score(0, [None, None]) is None

@@ -1,0 +1,31 @@
+import pytest
+
+from dragoman.tools.captioning.predicates import After, Kind, Near, Piece, Topic, Word, either
+from dragoman.tools.captioning.reading import read
+
+
+@pytest.mark.parametrize(
+    ("caption", "predicate"),
+    [
+        ('the word "Gold"', Word(word="gold")),
+        ('the words "gold" or "silver"', either(Word(word="gold"), Word(word="silver"))),
+        ("the word 'gold' in prices", Word(word="gold")),
+        ('the sign "%"', Piece(piece="%")),
+        ('words ending in "ing"', Kind(name='words ending in "-ing"')),
+        ('words that start with "un-"', Kind(name='words beginning with "un-"')),
+        ("Numbers and years", either(Kind(name="numbers"), Kind(name="years"))),
+        ("commas", Kind(name="commas")),
+        ("tokens right after commas", After(of=Kind(name="commas"))),
+        ("names of months", Topic(name="months")),
+        ("words related to cooking", Topic(name="food and drink")),
+        ("texts about war", Near(topic="war and weapons")),
+        ("words in the past tense", Kind(name='words ending in "-ed"')),
+    ],
+)
+def test_what_a_caption_says_is_read(caption, predicate):
+    assert read(caption) == predicate
+
+
+@pytest.mark.parametrize("caption", ["mysterious vibes", "they have the same thing", "???", ""])
+def test_a_caption_that_says_nothing_checkable_is_not_read(caption):
+    assert read(caption) is None

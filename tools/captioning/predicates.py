@@ -1,0 +1,202 @@
+"""Statements about a token that can be checked: atoms and their and/or compositions.
+
+A predicate travels with the caption it gave rise to (as JSON) and predicts where the unit is
+active; after "Compositional Explanations of Neurons" (Mu & Andreas 2020, arXiv:2006.14032).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field, TypeAdapter
+
+from dragoman.core.records import Record
+from dragoman.tools.captioning.tokens import Column, TokenTable
+from dragoman.tools.captioning.vocabulary import NEAR_TOKENS, classes, in_topic
+
+
+class Word(Record):
+    """The token is part of this word, whatever its case."""
+
+    op: Literal["word"] = "word"
+    word: str
+
+
+class Piece(Record):
+    """The token is this very piece of text, space aside: a part of a word or a sign."""
+
+    op: Literal["piece"] = "piece"
+    piece: str
+
+
+class Kind(Record):
+    """The token belongs to a class of the vocabulary."""
+
+    op: Literal["kind"] = "kind"
+    name: str
+
+
+class Topic(Record):
+    """The token's word is on a topic's list."""
+
+    op: Literal["topic"] = "topic"
+    name: str
+
+
+class Near(Record):
+    """A word on the topic's list stands here or shortly before."""
+
+    op: Literal["near"] = "near"
+    topic: str
+
+
+class After(Record):
+    """The token before satisfies an atom."""
+
+    op: Literal["after"] = "after"
+    of: Annotated[Word | Piece | Kind | Topic, Field(discriminator="op")]
+
+
+class Both(Record):
+    """All of the parts hold."""
+
+    op: Literal["and"] = "and"
+    of: tuple["Predicate", ...]
+
+
+class Either(Record):
+    """One of the parts holds, or several."""
+
+    op: Literal["or"] = "or"
+    of: tuple["Predicate", ...]
+
+
+Predicate: TypeAlias = Annotated[
+    Word | Piece | Kind | Topic | Near | After | Both | Either, Field(discriminator="op")
+]
+Both.model_rebuild()
+Either.model_rebuild()
+PREDICATE: TypeAdapter[Predicate] = TypeAdapter(Predicate)
+
+
+def holds(predicate: Predicate, table: TokenTable) -> Column:
+    """Where in `table` the predicate is true; remembered by the table."""
+    key = predicate.model_dump_json()
+    column = table.columns.get(key)
+    if column is None:
+        column = table.columns[key] = _evaluated(predicate, table)
+    return column
+
+
+def _evaluated(predicate: Predicate, table: TokenTable) -> Column:
+    match predicate:
+        case Word(word=word):
+            return np.asarray(table.word == word, dtype=bool)
+        case Piece(piece=piece):
+            return np.asarray(table.piece == piece, dtype=bool)
+        case Kind(name=name):
+            return classes()[name].test(table)
+        case Topic(name=name):
+            return in_topic(table, name)
+        case Near(topic=topic):
+            return table.recently(holds(Topic(name=topic), table), NEAR_TOKENS)
+        case After(of=atom):
+            return table.previous(holds(atom, table))
+        case Both(of=parts):
+            return np.asarray(np.stack([holds(part, table) for part in parts]).all(axis=0))
+        case Either(of=parts):
+            return np.asarray(np.stack([holds(part, table) for part in parts]).any(axis=0))
+
+
+def both(first: Predicate, second: Predicate) -> Predicate:
+    """Their conjunction, flat and in a fixed order, so that equal predicates are equal records."""
+    return _composed(Both, first, second)
+
+
+def either(first: Predicate, second: Predicate) -> Predicate:
+    """Their disjunction, flat and in a fixed order."""
+    return _composed(Either, first, second)
+
+
+def _composed(kind: type[Both] | type[Either], first: Predicate, second: Predicate) -> Predicate:
+    parts: dict[str, Predicate] = {}
+    for predicate in (first, second):
+        inner = predicate.of if isinstance(predicate, kind) else (predicate,)
+        parts |= {part.model_dump_json(): part for part in inner}
+    ordered = tuple(parts[key] for key in sorted(parts))
+    return ordered[0] if len(ordered) == 1 else kind(of=ordered)
+
+
+def atoms(predicate: Predicate) -> tuple[Predicate, ...]:
+    """The parts that are no compositions."""
+    if isinstance(predicate, Both | Either):
+        return tuple(atom for part in predicate.of for atom in atoms(part))
+    return (predicate,)
+
+
+def phrase(predicate: Predicate) -> str:
+    """The predicate as a noun phrase: 'capitalised words right after the word "of"'."""
+    match predicate:
+        case Word(word=word):
+            return f'the word "{word}"'
+        case Piece(piece=piece):
+            return f'the token "{piece}"'
+        case Kind(name=name):
+            return classes()[name].noun
+        case Topic(name=name):
+            return f"words about {name}"
+        case Near(topic=topic):
+            return f"text about {topic}"
+        case After(of=atom):
+            return f"tokens right after {phrase(atom)}"
+        case Both(of=parts):
+            head, *rest = sorted(parts, key=_headship)
+            return " ".join([phrase(head), _listed([_qualifier(part) for part in rest], "and")])
+        case Either(of=parts):
+            return _alternatives(parts)
+
+
+_HEADSHIP: tuple[type[Record], ...] = (Either, Word, Piece, Topic, Kind, After, Near)
+
+
+def _headship(predicate: Predicate) -> int:
+    """The most concrete part of a conjunction is its noun; the others qualify it."""
+    return next(rank for rank, kind in enumerate(_HEADSHIP) if isinstance(predicate, kind))
+
+
+def _qualifier(predicate: Predicate) -> str:
+    match predicate:
+        case Kind(name=name):
+            return classes()[name].qualifier
+        case After(of=atom):
+            return f"right after {phrase(atom)}"
+        case Near(topic=topic):
+            return f"in {phrase(Near(topic=topic))}"
+        case Topic(name=name):
+            return f"among {phrase(Topic(name=name))}"
+        case _:
+            return f"that are {phrase(predicate)}"
+
+
+def _alternatives(parts: Sequence[Predicate]) -> str:
+    """One list for all literal words, one for all literal tokens, then the rest."""
+    phrases = []
+    after = [part.of for part in parts if isinstance(part, After)]
+    for literals, noun, nouns in (
+        ([part.word for part in parts if isinstance(part, Word)], "the word", "the words"),
+        ([part.piece for part in parts if isinstance(part, Piece)], "the token", "the tokens"),
+    ):
+        if literals:
+            quoted = _listed([f'"{literal}"' for literal in literals], "or")
+            phrases.append(f"{noun if len(literals) == 1 else nouns} {quoted}")
+    phrases += [phrase(part) for part in parts if not isinstance(part, Word | Piece | After)]
+    if after:
+        inner = _alternatives(after) if len(after) > 1 else phrase(after[0])
+        phrases.append(f"tokens right after {inner}")
+    return _listed(phrases, "or")
+
+
+def _listed(phrases: Sequence[str], conjunction: str) -> str:
+    if len(phrases) <= 1:
+        return "".join(phrases)
+    return f"{', '.join(phrases[:-1])} {conjunction} {phrases[-1]}"

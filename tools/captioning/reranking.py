@@ -1,0 +1,75 @@
+"""Choice among candidate captions by pointwise mutual information (MILAN, arXiv:2201.11114).
+
+MILAN takes the description d of exemplars E with the highest log p(d|E) - tau * log p(d), so that a
+phrase has to owe its probability to the unit and not to being a common phrase. Here
+
+- p(d) is the subject's own probability of the caption's words after a neutral beginning;
+- p(d|E) is proportional to p(E|d) * p(d), where E is which validation contexts the unit is active
+  in, and p(E|d) has two rates: of active contexts among those for which the caption says so, and
+  among the others. Both are measured on the documents that the caption was found on, with half a
+  count added on either side; the validation documents took no part in finding it.
+
+So the score is log p(E|d) + (1 - tau) * log p(d) up to a constant: at tau 0 a caption is as good as
+its posterior probability, at tau 1 as its likelihood.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dragoman.tools.captioning.tokens import Column
+from dragoman.tools.subjects.language import LanguageSubject
+
+TAU = 0.2
+_BEGINNING = "The highlighted parts of the text are"
+
+
+class Ranked(NamedTuple):
+    """A candidate's score, in nats, and its two terms."""
+
+    log_likelihood: float
+    """log p(E|d)"""
+    log_prior: float
+    """log p(d)"""
+
+    def score(self, tau: float) -> float:
+        """The value of log p(d|E) - tau * log p(d), up to a constant that all candidates share."""
+        return self.log_likelihood + (1 - tau) * self.log_prior
+
+
+def log_likelihood(said_fit: Column, truth_fit: Column, said: Column, truth: Column) -> float:
+    """The value of log p(E|d) over validation contexts, in nats, with rates from the fit's."""
+    total = 0.0
+    for answer in (True, False):
+        asked = said_fit == answer
+        rate = ((truth_fit & asked).sum() + 0.5) / (asked.sum() + 1.0)
+        mine = said == answer
+        n_active, n_silent = int((truth & mine).sum()), int((~truth & mine).sum())
+        total += n_active * math.log(rate) + n_silent * math.log1p(-rate)
+    return total
+
+
+@torch.no_grad()
+def log_priors(subject: LanguageSubject, captions: Sequence[str]) -> list[float]:
+    """For each caption log p(d), the subject's log-probability of its words, in nats."""
+    if not captions:
+        return []
+    texts = [f"{_BEGINNING} {caption}." for caption in captions]
+    n_given = len(subject.token_ids(_BEGINNING))
+    batch = subject.batch(texts)
+    log_probs: Float[Tensor, "batch pos d_vocab"] = subject.all_logits(batch).log_softmax(-1)
+    following = batch.ids[:, 1:, None]
+    taken = log_probs[:, :-1].gather(-1, following)[..., 0]
+    # Position p of `taken` is the probability of token p + 1.
+    scored = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
+    return [float(value) for value in (taken * scored).sum(-1)]
+
+
+def best(candidates: Sequence[Ranked], tau: float) -> int:
+    """Index of the winner; the first among equals."""
+    return int(np.argmax([candidate.score(tau) for candidate in candidates]))
