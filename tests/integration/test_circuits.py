@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from dragoman.core.errors import Interrupted, ToolError
 from dragoman.core.files import file_sha256
@@ -120,6 +121,9 @@ def test_a_relation_that_the_subject_knows_is_measured_beside_its_controls(
         assert file_sha256(tmp_path / artifact.path) == artifact.sha256
     svg = (tmp_path / result.artifacts[1].path).read_text()
     assert "made &lt;up&gt; $x$ on tiny llama" in svg
+    tensors = load((tmp_path / result.artifacts[2].path).read_bytes())
+    assert tensors["weight"].shape == (32, 32)
+    assert tensors["singular"].shape == (chosen["rank"],)
     again = _run(taught, tmp_path / "again", {"relation": str(relation_file), "effort": "quick"})
     assert again == result
 

@@ -11,6 +11,7 @@ Only tokens from the entity's last one onwards can carry a gradient; what stands
 read from a cache of keys and values.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,10 @@ class Expansion(NamedTuple):
     """z."""
 
 
+def _unwatched(row: int) -> None:
+    """For callers that show no progress."""
+
+
 def expand(
     subject: LanguageSubject,
     prompt: RelationPrompt,
@@ -46,11 +51,13 @@ def expand(
     first_layer: int = 0,
     last_layer: int | None = None,
     chunk: int = CHUNK,
+    on_row: Callable[[int], None] = _unwatched,
 ) -> Expansion:
     """First-order expansions of z at layers `first_layer` to `last_layer` (default: the last).
 
     The cost is d_model reverse passes over the blocks above `first_layer` and the tokens from the
-    entity's last one onwards.
+    entity's last one onwards. `on_row` hears from which row on the next chunk is computed, and
+    may raise to stop.
     """
     last_layer = subject.n_layers - 1 if last_layer is None else last_layer
     shared = SharedPrompts(subject, [prompt])
@@ -73,18 +80,22 @@ def expand(
         with subject.editing(edits), subject.capture([top]) as taken:
             shared.run([0])
         final = taken[top][0, -1]
-        jacobian = _rows(final, [entities[edit.site.layer] for edit in edits], chunk)
+        jacobian = _rows(final, [entities[edit.site.layer] for edit in edits], chunk, on_row)
     entity = torch.stack([entities[edit.site.layer][0, 0].detach() for edit in edits])
     return Expansion(jacobian, entity.float(), final.detach().float())
 
 
 def _rows(
-    final: Float[Tensor, " d_model"], entities: list[Tensor], chunk: int
+    final: Float[Tensor, " d_model"],
+    entities: list[Tensor],
+    chunk: int,
+    on_row: Callable[[int], None],
 ) -> Float[Tensor, "layer d_model d_model"]:
     d_model = final.shape[0]
     jacobian = torch.zeros(len(entities), d_model, d_model, device=final.device)
     identity = torch.eye(d_model, dtype=final.dtype, device=final.device)
     for start in range(0, d_model, chunk):
+        on_row(start)
         gradients = torch.autograd.grad(
             final,
             entities,

@@ -186,11 +186,15 @@ def fit(
 ) -> Estimate:
     """The relation's map at each of `layers` (ascending, without gaps)."""
     prompts = leave_one_out(template, estimation)
+    total = len(prompts) * subject.d_model
 
     def expansions() -> Iterator[Expansion]:
         for place, prompt in enumerate(prompts):
-            step(place, len(prompts), f"Jacobians of {len(layers)} layers")
-            yield expand(subject, prompt, first_layer=layers[0], last_layer=layers[-1])
+
+            def show(row: int, before: int = place * subject.d_model) -> None:
+                step(before + row, total, f"Jacobians of {len(layers)} layers, by rows")
+
+            yield expand(subject, prompt, first_layer=layers[0], last_layer=layers[-1], on_row=show)
 
     return estimate(expansions(), layers)
 

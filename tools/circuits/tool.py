@@ -4,8 +4,11 @@ from collections import Counter
 from typing import Annotated
 
 from pydantic import Field, JsonValue
+from safetensors.torch import save
+from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
+from dragoman.tools.circuits.approximation import Estimate
 from dragoman.tools.circuits.measuring import (
     measure_causality,
     measure_faithfulness,
@@ -32,6 +35,8 @@ from dragoman.tools.relations import Sample, load_relation
 
 _EXAMPLES = 12
 _NOTES = 3
+_MAP_BYTES = 10 * 2**20
+"""A larger map is not kept: it can be computed again."""
 
 
 @tool(method="circuits")
@@ -115,16 +120,19 @@ def approximate_relation(
     output["examples"] = _examples(facts, reading, editing)
     caveats += _reservations(facts)
     title = f"{loaded.name} on {subject.identity.name}"
-    artifacts = (
+    artifacts = [
         ctx.save("sweep.json", canonical_json(output["validation"]), "application/json"),
         ctx.save("layers.svg", draw_sweep(title, panels), "image/svg+xml"),
-    )
+    ]
+    tensors = _tensors(fitted, reading, editing)
+    if sum(each.nbytes for each in tensors.values()) <= _MAP_BYTES:
+        artifacts.append(ctx.save("map.safetensors", save(tensors), "application/octet-stream"))
     return ToolSuccess(
         summary=summary,
         measurements=(*measurements, known),
         controls=controls,
         output=output,
-        artifacts=artifacts,
+        artifacts=tuple(artifacts),
         caveats=tuple(caveats),
     )
 
@@ -196,6 +204,20 @@ def _sweeps(reading: Faithfulness, editing: Causality | None) -> JsonObject:
             [] if editing is None else [_row(setting, "rank") for setting in editing.sweep]
         ),
     }
+
+
+def _tensors(
+    fitted: Estimate, reading: Faithfulness, editing: Causality | None
+) -> dict[str, Tensor]:
+    """The chosen map, and the factors of its inverse at the edit layer, cut at the chosen rank."""
+    chosen = fitted.maps[reading.chosen.layer]
+    tensors = {"weight": chosen.weight, "bias": chosen.bias}
+    if editing is not None:
+        rank = int(editing.chosen.value)
+        tensors["left"] = editing.inverse.left[:, :rank]
+        tensors["singular"] = editing.inverse.singular[:rank]
+        tensors["right"] = editing.inverse.right[:rank]
+    return {name: each.cpu().contiguous() for name, each in tensors.items()}
 
 
 def _row(setting: Setting, name: str) -> JsonObject:

@@ -1,5 +1,6 @@
 """Jacobians of all layers against torch's own Jacobian of the subject's real forward pass."""
 
+import pytest
 import torch
 
 from dragoman.core.records import Site
@@ -77,6 +78,20 @@ def test_layers_can_be_taken_in_part_and_chunks_do_not_matter(make_tiny):
     assert part.jacobian.shape == (1, 32, 32)
     torch.testing.assert_close(part.jacobian[0], whole.jacobian[1], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(part.entity[0], whole.entity[1])
+
+
+def test_rows_are_told_as_they_come_and_the_listener_may_stop(make_tiny):
+    subject = make_tiny("llama")
+    rows: list[int] = []
+    expand(subject, PROMPT, chunk=12, on_row=rows.append)
+    assert rows == [0, 12, 24]
+
+    def stop(row):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        expand(subject, PROMPT, on_row=stop)
+    assert all(not block._forward_hooks for block in subject.blocks)
 
 
 def test_an_entity_that_is_the_first_token_has_a_jacobian(make_tiny):

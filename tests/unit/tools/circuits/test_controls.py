@@ -1,0 +1,90 @@
+"""Controls find what they stand for, and only that."""
+
+import pytest
+import torch
+
+from dragoman.tools.circuits.approximation import RelationMap
+from dragoman.tools.circuits.controls import reading_controls, strongest
+from dragoman.tools.circuits.faithfulness import decode
+from dragoman.tools.circuits.selection import BETAS, Setting, choose, sweep_reading
+from dragoman.tools.relations import Sample
+
+
+@pytest.fixture
+def facts(tiny_subject):
+    """Residual vectors with the facts that they decode to, all objects different."""
+    vectors = torch.randn(60, 32, generator=torch.Generator().manual_seed(0))
+    texts = decode(tiny_subject, vectors, torch.zeros(60, dtype=torch.long)).texts
+    chosen: dict[str, int] = {}
+    for place, text in enumerate(texts):
+        word = text.strip().casefold()
+        if word.isalpha() and not any(word[0] == other[0] for other in chosen):
+            chosen[word] = place
+    assert len(chosen) >= 3
+    places = list(chosen.values())
+    samples = [Sample(subject=f"s{i}", object=word) for i, word in enumerate(chosen)]
+    return vectors[places], samples
+
+
+def _count(controls):
+    return {control.name: control.successes for control in controls}
+
+
+def test_each_control_answers_in_its_own_way(tiny_subject, facts):
+    vectors, samples = facts
+    away = torch.randn(32, generator=torch.Generator().manual_seed(5))
+    controls = reading_controls(
+        tiny_subject,
+        RelationMap(torch.zeros(32, 32), vectors[1]),
+        RelationMap(torch.eye(32), -away),
+        vectors + away,
+        [sample.object for sample in samples],
+        samples,
+        others=[samples[0], samples[0], samples[1]],
+    )
+    counts = _count(controls)
+    assert counts["translation"] == len(samples)
+    assert counts["bias alone"] == 1
+    assert counts["majority object"] <= 1
+    assert counts["logit lens"] < len(samples)
+    assert counts["shuffled relation"] == 0
+    assert strongest(controls).name == "translation"
+
+
+def test_the_logit_lens_reads_what_h_says(tiny_subject, facts):
+    vectors, samples = facts
+    still = RelationMap(torch.eye(32), torch.zeros(32))
+    texts = [samples[0].object] * len(samples)
+    counts = _count(
+        reading_controls(tiny_subject, still, still, vectors, texts, samples, others=[])
+    )
+    assert counts["logit lens"] == counts["translation"] == len(samples)
+    assert counts["shuffled relation"] == pytest.approx(1.0)
+    assert "majority object" not in counts
+
+
+def test_the_sweep_finds_the_layer_and_the_beta_that_read_the_objects(tiny_subject, facts):
+    vectors, samples = facts
+    offset = 4 * torch.randn(32, generator=torch.Generator().manual_seed(2))
+    # At layer 1, h is z - offset over 3: only beta 3 brings z back. At layer 0 nothing does.
+    entity = torch.stack([torch.randn(vectors.shape), (vectors - offset) / 3])
+    useful = RelationMap(torch.eye(32), offset)
+    useless = RelationMap(torch.zeros(32, 32), offset)
+    first = torch.tensor([tiny_subject.first_token(sample.object) for sample in samples])
+    seen: list[int] = []
+    sweep = sweep_reading(
+        tiny_subject, {0: useless, 1: useful}, entity, samples, first, seen.append
+    )
+    assert seen == [0, 1]
+    chosen = choose(sweep)
+    assert (chosen.layer, chosen.value, chosen.share) == (1, 3.0, 1.0)
+    assert chosen.control_share == 0.0
+    assert chosen.value in BETAS
+
+
+def test_ties_go_to_the_more_probable_and_then_to_the_lower_layer():
+    first = Setting(4, 1.0, 0.5, 0.0, -2.0)
+    likelier = Setting(9, 1.0, 0.5, 0.0, -1.0)
+    lower = likelier._replace(layer=7)
+    assert choose([first, likelier]) is likelier
+    assert choose([likelier, lower, first]) is lower
