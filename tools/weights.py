@@ -138,9 +138,9 @@ def verify(name: str, weights_folder: Path, progress: Progress = silent) -> File
     states: set[FileState] = set()
     stamps: dict[str, _Stamp] = {}
     for file in weights.files:
-        progress(done, weights.bytes, f"hashing {file.name}")
         found = _file_state(file, folder, None)
         if found == "unverified":
+            progress(done, weights.bytes, f"hashing {file.name}")
             path = folder / file.name
             before = path.stat().st_mtime_ns
             found = "verified" if file_sha256(path) == file.sha256 else "damaged"
@@ -148,7 +148,6 @@ def verify(name: str, weights_folder: Path, progress: Progress = silent) -> File
                 stamps[file.name] = _Stamp(sha256=file.sha256, bytes=file.bytes, modified_ns=before)
         states.add(found)
         done += file.bytes
-    progress(weights.bytes, weights.bytes, "hashed")
     _write_stamps(folder, stamps)
     order: tuple[FileState, ...] = ("damaged", "missing", "verified")
     return next(each for each in order if each in states)
