@@ -44,16 +44,19 @@ class EndpointChat:
         self,
         wire: Wire,
         identity: ChatIdentity,
-        traits_file: TraitsFile,
+        traits_file: TraitsFile | None,
         *,
         timeout_seconds: float,
         price: Price | None = FREE,
         first_pause_seconds: float = _FIRST_PAUSE_SECONDS,
     ) -> None:
-        """`timeout_seconds`: for a whole call, pauses and further attempts included."""
+        """`timeout_seconds`: for a whole call, pauses and further attempts included.
+
+        Without a `traits_file` the endpoint is known to take JSON schemas, as llama.cpp does.
+        """
         self.identity = identity
         self._wire = wire
-        self._traits_file = traits_file
+        self._traits = traits_file
         self._name = f"{wire.host} {identity.model}"
         self._timeout_seconds = timeout_seconds
         self._price = price
@@ -68,7 +71,7 @@ class EndpointChat:
     ) -> ChatReply:
         """One whole reply; raises `RefusedCall`, `BrokenReply` or `Interrupted`."""
         deadline = time.monotonic() + self._timeout_seconds
-        known = self._traits_file.load(self._name)
+        known = Traits(proven=True) if self._traits is None else self._traits.load(self._name)
         reply, traits = self._negotiated(request, known, deadline, on_text, cancelled)
         text = reply.text if reply.arguments is None else reply.arguments
         if (
@@ -77,8 +80,8 @@ class EndpointChat:
             and reply.finish_reason != "length"
         ):
             traits = _judged(traits, text)
-        if traits != known:
-            self._traits_file.save(self._name, traits)
+        if self._traits is not None and traits != known:
+            self._traits.save(self._name, traits)
         return self._finished(request, reply, text)
 
     def close(self) -> None:
