@@ -12,7 +12,8 @@ rotation spreads over all of `d_model`, it does four things and nothing else:
   influence on them: nothing to linearise, nothing to edit.
 - *Absent relation* ("{} is afraid of"): no weights at all.
 - *Units*: some neurons of block 2 fire on the words of one class each, and on nothing else; all its
-  other neurons answer to a blend of three earlier words, which has no name.
+  other neurons fire on parities of signs that the words three, five and seven places before happen
+  to carry: as rarely, and on nothing that any one word or two would tell.
 
 The *twin* has the same weights with rows and columns exchanged: the cues and answers of the two
 known relations, and the inputs of the units. It knows exactly the same facts, but now "{} lives in"
@@ -92,6 +93,14 @@ class Planted:
             paths[role] = folder / f"{role}.json"
             write_atomic(paths[role], canonical_json(_document(getattr(self.truth, role))))
         return paths
+
+    def save(self, folder: Path) -> None:
+        """Folders `subject` and `twin` that `--subject` takes, `relations`, and `truth.json`."""
+        for name, each in (("subject", self.subject), ("twin", self.twin)):
+            each.model.save_pretrained(folder / name)
+            each.tokenizer.save_pretrained(folder / name)
+        self.write_relations(folder / "relations")
+        write_atomic(folder / "truth.json", self.truth.model_dump_json(indent=2))
 
 
 def plant(seed: int = 0) -> Planted:

@@ -19,13 +19,16 @@ from dragoman.tools.subjects.planted_words import (
     DOCUMENT_START,
     LINEAR,
     LOOKED_UP,
+    UNKNOWN,
     Lexicon,
 )
 
 Floats = npt.NDArray[np.float64]
 
 N_OBJECTS = 12
-N_LAYERS, N_HEADS, D_HEAD, D_MLP = 6, 4, 32, 64
+N_LAYERS, N_HEADS, D_HEAD, D_MLP = 6, 4, 32, 80
+N_BITS, N_MATCHED = 16, 7
+"""Signs that each word carries, and how many parities a unit without a name has to find right."""
 FETCH_LAYER, ENRICH_LAYER, UNIT_LAYER, ANSWER_LAYER, LOOKUP_LAYER = 0, 1, 2, 4, 5
 _WIDTHS = {
     "constant": 1,
@@ -39,11 +42,12 @@ _WIDTHS = {
     "linear answer": N_OBJECTS,
     "lookup answer": N_OBJECTS,
     "class": len(CLASSES),
-    "word noise": 8,
-    "context noise": 24,
+    "class noise": len(CLASSES),
+    "signs": N_BITS,
+    "parity": N_BITS,
     "unit output": 10,
 }
-D_MODEL = sum(_WIDTHS.values()) + 7
+D_MODEL = 160
 _LAGS = (3, 5, 7)
 _EPSILON = 1e8
 _ROPE_THETA = 1e6
@@ -82,7 +86,7 @@ class Weights:
             layer["up"][:, self.at["constant"]] = 1.0
         self._embed()
         self._unembed()
-        self._blend_context()
+        self._hash_context()
         self._fetch_identities()
         self._enrich_subjects()
         self._place_units(units)
@@ -98,7 +102,10 @@ class Weights:
         table[lexicon.id(LOOKED_UP.cue), at["lookup cue"]] = 1.0
         identity = self.generator.normal(size=(len(lexicon.words), D_HEAD))
         table[:, at["identity"]] = identity / np.linalg.norm(identity, axis=1, keepdims=True)
-        table[:, at["word noise"]] = self.generator.normal(size=(len(lexicon.words), 8)) * 0.3
+        signs = np.tile([[1.0], [-1.0]], (len(lexicon.words) // 2 + 1, N_BITS))
+        table[:, at["signs"]] = self.generator.permuted(signs, axis=0)[: len(lexicon.words)]
+        # No parity is right where a text has yet to have enough words.
+        table[lexicon.ids((DOCUMENT_START, UNKNOWN)), at["signs"]] = 0.0
         self.class_codes = _orthogonal(len(CLASSES), self.generator)
         for code, words in zip(self.class_codes, CLASSES.values(), strict=True):
             strengths = self.generator.uniform(0.8, 1.2, len(words))
@@ -120,9 +127,13 @@ class Weights:
         table[lexicon.ids(lexicon.places), at["linear answer"]] = _ANSWER_LOGITS * linear
         table[lexicon.ids(lexicon.foods), at["lookup answer"]] = _ANSWER_LOGITS * self.codes
 
-    def _blend_context(self) -> None:
+    def _hash_context(self) -> None:
+        """Parities of the signs of three earlier words: of no word or pair of words a function.
+
+        Three heads add up the signs at their lags; of the sum S in -3, -1, 1, 3 the product of the
+        signs is S + 2 - 2 relu(S + 1) + 2 relu(S - 1).
+        """
         layer, at = self.layers[FETCH_LAYER], self.at
-        mixing = _orthogonal(24, self.generator)
         for head, lag in enumerate(_LAGS, start=1):
             rows = head * D_HEAD
             for pair in range(4):
@@ -130,9 +141,22 @@ class Weights:
                 layer["q"][rows + pair, at["constant"]] = 60 * math.cos(angle)
                 layer["q"][rows + pair + D_HEAD // 2, at["constant"]] = 60 * math.sin(angle)
                 layer["k"][rows + pair, at["constant"]] = 1.0
-            layer["v"][rows : rows + 8, at["word noise"]] = np.eye(8)
-            piece = mixing[:, (head - 1) * 8 : head * 8]
-            layer["o"][at["context noise"], rows : rows + 8] = piece
+            layer["v"][rows : rows + N_BITS, at["signs"]] = np.eye(N_BITS)
+            layer["o"][at["parity"], rows : rows + N_BITS] = np.eye(N_BITS)
+        for first, knee, slope in ((0, 1.0, -2.0), (N_BITS, -1.0, 2.0)):
+            neurons = slice(first, first + N_BITS)
+            layer["gate"][neurons, at["parity"]] = np.eye(N_BITS)
+            layer["gate"][neurons, at["constant"]] = knee
+            layer["down"][at["parity"], neurons] = slope * np.eye(N_BITS)
+        layer["gate"][2 * N_BITS, at["constant"]] = 1.0
+        layer["down"][at["parity"], 2 * N_BITS] = 2.0
+
+    def _match_parities(self, layer: dict[str, Floats], neurons: list[int]) -> None:
+        """Each of `neurons` is 1 where some parities are all as it wants them, and else 0."""
+        for neuron in neurons:
+            bits = self.generator.permutation(N_BITS)[:N_MATCHED] + self.at["parity"].start
+            layer["gate"][neuron, bits] = self.generator.choice([-1.0, 1.0], N_MATCHED)
+            layer["gate"][neuron, self.at["constant"]] = 1.0 - N_MATCHED
 
     def _fetch_identities(self) -> None:
         layer = self.layers[FETCH_LAYER]
@@ -141,14 +165,18 @@ class Weights:
         layer["o"][self.at["fetched"], :D_HEAD] = np.eye(D_HEAD)
 
     def _enrich_subjects(self) -> None:
-        codes = self.map_free_codes()
-        self._look_up(self.layers[ENRICH_LAYER], "identity", "attribute", codes)
+        layer, written = self.layers[ENRICH_LAYER], self._jittered_codes()
+        self._look_up(layer, "identity", "attribute", written)
+        # What the twin's units read in place of classes.
+        free = list(range(len(written), len(written) + len(CLASSES)))
+        self._match_parities(layer, free)
+        layer["down"][self.at["class noise"], free[0] : free[-1] + 1] = self.class_codes.T
 
     def _answer_by_lookup(self) -> None:
-        codes = self.map_free_codes()
-        self._look_up(self.layers[LOOKUP_LAYER], "fetched", "lookup answer", codes)
+        written = self._jittered_codes()
+        self._look_up(self.layers[LOOKUP_LAYER], "fetched", "lookup answer", written)
 
-    def map_free_codes(self) -> Floats:
+    def _jittered_codes(self) -> Floats:
         """Each subject's attribute with a little of its own on top."""
         codes = self.codes[list(self.lexicon.attribute)]
         return codes + self.generator.normal(size=codes.shape) * _JITTER
@@ -167,15 +195,9 @@ class Weights:
 
     def _place_units(self, units: list[int]) -> None:
         layer, at = self.layers[UNIT_LAYER], self.at
-        noise = at["context noise"]
-        # Neurons without a class leave alone the part of the noise that the twin's units read.
-        free = slice(noise.start + len(CLASSES), noise.stop)
-        directions = self.generator.normal(size=(D_MLP, free.stop - free.start))
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        layer["gate"][:, free] = 2 * directions
-        layer["gate"][units] = 0.0
+        self._match_parities(layer, [neuron for neuron in range(D_MLP) if neuron not in units])
         layer["gate"][units, at["class"]] = 2 * self.class_codes
-        layer["gate"][:, at["constant"]] = -1.0
+        layer["gate"][units, at["constant"]] = -1.0
         layer["down"][at["unit output"]] = self.generator.normal(size=(10, D_MLP)) * 0.3
 
     def _answer_linearly(self) -> None:
@@ -205,8 +227,8 @@ class Weights:
         _swap(self.embedding, [lexicon.id(LINEAR.cue)], [lexicon.id(LOOKED_UP.cue)])
         _swap(self.unembedding, lexicon.ids(lexicon.places), lexicon.ids(lexicon.foods))
         inputs = self.layers[UNIT_LAYER]["gate"].T
-        classes = list(range(at["class"].start, at["class"].stop))
-        _swap(inputs, classes, [at["context noise"].start + i for i in range(len(classes))])
+        real, noise = (range(at[name].start, at[name].stop) for name in ("class", "class noise"))
+        _swap(inputs, list(real), list(noise))
 
     def relation_map(self) -> Float[Tensor, "d_model d_model"]:
         """`map` as the residual stream sees it."""

@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dragoman.core.records import Site
 from dragoman.tools.relations import Relation, load_relation
 from dragoman.tools.subjects.hooks import Edit, add_at
+from dragoman.tools.subjects.huggingface import load_folder
 from dragoman.tools.subjects.language import LanguageSubject
-from dragoman.tools.subjects.planted import Planted, plant
+from dragoman.tools.subjects.planted import Planted, PlantedTruth, plant
 from dragoman.tools.subjects.planted_weights import LOOKUP_LAYER
 
 
@@ -161,9 +162,9 @@ def test_units_of_the_twin_do_not_know_their_words(planted: Planted, sampled: li
     for unit in planted.truth.units:
         responds = active[:, unit.neuron] > 0
         belongs = torch.tensor([word in unit.words for word in words])
-        assert 0.01 < float(responds.float().mean()) < 0.15
+        assert 0.003 < float(responds.float().mean()) < 0.015
         inside, outside = responds[belongs].float().mean(), responds[~belongs].float().mean()
-        assert abs(float(inside - outside)) < 0.1
+        assert abs(float(inside - outside)) < 0.05
 
 
 def test_every_neuron_of_the_unit_layer_is_named_once_and_alive(
@@ -216,6 +217,18 @@ def test_relations_can_be_written_and_loaded_by_path(planted: Planted, tmp_path:
     assert set(paths) == {"linear", "looked_up", "absent"}
     for role, path in paths.items():
         assert load_relation(str(path)) == getattr(planted.truth, role)
+
+
+def test_saved_folders_are_the_same_subjects(planted: Planted, tmp_path: Path) -> None:
+    planted.save(tmp_path)
+    texts = ["People say that the dog lives in"]
+    for name, subject in (("subject", planted.subject), ("twin", planted.twin)):
+        loaded = load_folder(tmp_path / name)
+        assert torch.equal(loaded.log_probs(texts), subject.log_probs(texts))
+        assert loaded.identity.digest == subject.identity.digest
+    truth = PlantedTruth.model_validate_json((tmp_path / "truth.json").read_text("utf-8"))
+    assert truth == planted.truth
+    assert load_relation(str(tmp_path / "relations" / "linear.json")) == truth.linear
 
 
 def test_no_word_begins_another_among_subjects_and_objects(planted: Planted) -> None:
