@@ -25,8 +25,9 @@ from dragoman.tui.screens.report import ReportScreen
 from dragoman.tui.screens.reports import ReportsScreen
 from dragoman.tui.theme import DARK, LIGHT
 
-_GRACE_SECONDS = 1.0
-"""How long a run may take to notice that the person has quit; then the process ends anyway."""
+_GRACE_SECONDS = 0.7
+"""How long the run, and after it `close`, may take once the person has quit; then the process ends
+anyway, so that quitting takes less than 2 s."""
 
 
 class DragomanApp(App[None], inherit_bindings=False):
@@ -87,8 +88,7 @@ class DragomanApp(App[None], inherit_bindings=False):
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def _quit(self) -> None:
-        if self.chat.running is not None:
-            self.chat.running.cancel()
+        self.chat.leave()
         self.exit()
 
     def _fatal_error(self) -> None:
@@ -116,7 +116,8 @@ def run_app(
         reports: The shelf; imports no torch.
         subject_label: The subject's name, as the title shows it.
         chat_label: The chat model's name, as the title shows it.
-        close: Lets go of what `build` acquired; called once, on the way out, and given a second.
+        close: Lets go of what `build` acquired; called once, on the way out, and given less than
+            a second.
 
     Returns:
         `ExitCode.DONE`; where a bug ended the program, 1 as after any uncaught exception. Does

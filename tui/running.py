@@ -5,13 +5,13 @@ the interpreter joins on exit, and a thread inside a tensor operation cannot be 
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from dragoman.core.events import EventSink, RunEvent
+from dragoman.agent.reporting import Damaged
+from dragoman.core.events import ChatText, EventSink, RunEvent, ToolProgress
 from dragoman.core.protocols import Cancelled
 from dragoman.core.report import Report, ReportRow
 
@@ -28,7 +28,11 @@ class ReportSource(Protocol):
     """Where finished reports are."""
 
     def rows(self) -> list[ReportRow]:
-        """All reports, latest first."""
+        """All readable reports, latest first."""
+        ...
+
+    def damaged(self) -> Sequence[Damaged]:
+        """The others, each with the reason."""
         ...
 
     def load(self, report_id: str, /) -> Report:
@@ -54,8 +58,8 @@ class Running:
         self._runner = runner
         self._wake = wake
         self._cancel = threading.Event()
-        self._arrivals: deque[Arrival] = deque()
-        self._awake = threading.Event()
+        self._arrivals: list[Arrival] = []
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="question", daemon=True)
 
     def start(self) -> None:
@@ -82,10 +86,8 @@ class Running:
 
     def drain(self) -> list[Arrival]:
         """What has arrived since the last call, in order."""
-        self._awake.clear()
-        arrivals = []
-        while self._arrivals:
-            arrivals.append(self._arrivals.popleft())
+        with self._lock:
+            arrivals, self._arrivals = self._arrivals, []
         return arrivals
 
     def _work(self) -> None:
@@ -97,11 +99,27 @@ class Running:
         self._put(Ended(outcome))
 
     def _put(self, arrival: Arrival) -> None:
-        self._arrivals.append(arrival)
-        if not self._awake.is_set():
-            self._awake.set()
+        with self._lock:
+            asleep = not self._arrivals
+            merged = None if asleep else _merged(self._arrivals[-1], arrival)
+            if merged is None:
+                self._arrivals.append(arrival)
+            else:
+                self._arrivals[-1] = merged
+        if asleep:
             with suppress(RuntimeError):  # the person has quit and the event loop is closed
                 self._wake()
+
+
+def _merged(last: Arrival, new: Arrival) -> Arrival | None:
+    """Both as one, where the screen has not caught up and would show no more of two."""
+    match last, new:
+        case ChatText(), ChatText():
+            return ChatText(text=last.text + new.text)
+        case ToolProgress(), ToolProgress() if last.experiment_id == new.experiment_id:
+            return new
+        case _:
+            return None
 
 
 class LazyRunner:

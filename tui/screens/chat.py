@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import MountError
 from textual.widgets import Footer, Input, Static
 
 from dragoman.core.report import Report
@@ -52,6 +53,7 @@ class ChatScreen(Screen[None]):
         self._subject_label = subject_label
         self._chat_label = chat_label
         self._clock = clock
+        self._leaving = False
         self._began = 0.0
 
     def compose(self) -> ComposeResult:
@@ -73,6 +75,12 @@ class ChatScreen(Screen[None]):
         self.query_one(EvidencePane).display = False
         self.query_one(Conversation).display = False
         self.set_interval(1.0, self._show_state)
+
+    def leave(self) -> None:
+        """The person quits: ask the run to stop, and show nothing more of it."""
+        self._leaving = True
+        if self.running is not None:
+            self.running.cancel()
 
     @property
     def busy(self) -> bool:
@@ -110,10 +118,17 @@ class ChatScreen(Screen[None]):
 
     async def on_chat_screen_arrived(self, message: Arrived) -> None:
         """Render what the thread has produced since the last time."""
-        if self.running is None:
+        if self.running is None or self._leaving:
             return
+        try:
+            await self._show_arrivals(self.running)
+        except MountError:  # the person quit in the middle: there is nothing to mount into
+            if not self._leaving:
+                raise
+
+    async def _show_arrivals(self, running: Running) -> None:
         conversation = self.query_one(Conversation)
-        for arrival in self.running.drain():
+        for arrival in running.drain():
             if isinstance(arrival, Ended):
                 self.running = None
                 await conversation.end(arrival.outcome)
@@ -169,6 +184,8 @@ class ChatScreen(Screen[None]):
             self.app.notify(f"{done} Esc leads back to the chat.", markup=False)
 
     def _show_state(self) -> None:
+        if self._leaving:
+            return
         state = self.query_one("#state", Static)
         state.display = self.busy
         if self.running is None:

@@ -1,5 +1,6 @@
 """The shelf: all reports in a table, one to open."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -10,6 +11,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from dragoman.agent.rendering.view import ReportView, view
+from dragoman.agent.reporting import Damaged
 from dragoman.core.errors import DragomanError
 from dragoman.core.report import ReportRow
 from dragoman.tui.running import ReportSource
@@ -65,13 +67,13 @@ class ReportsScreen(Screen[None]):
     @work(thread=True, exclusive=True, group="shelf")
     def _read(self) -> None:
         try:
-            rows = self._reports.rows()
+            rows, damaged = self._reports.rows(), self._reports.damaged()
         except DragomanError as error:
             self.app.call_from_thread(self._say, str(error), failed=True)
         else:
-            self.app.call_from_thread(self._fill, rows)
+            self.app.call_from_thread(self._fill, rows, damaged)
 
-    def _fill(self, rows: list[ReportRow]) -> None:
+    def _fill(self, rows: list[ReportRow], damaged: Sequence[Damaged]) -> None:
         self._rows = rows
         table = self._table
         table.clear()
@@ -90,8 +92,13 @@ class ReportsScreen(Screen[None]):
             )
         table.display = bool(rows)
         if rows:
-            self._say("")
             table.focus()
+        if damaged:
+            more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+            first = damaged[0]
+            self._say(f"report {first.id} cannot be read{more}: {first.reason}", failed=True)
+        elif rows:
+            self._say("")
         else:
             self._say("No reports yet: ask a question in the chat, its report will stand here.")
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from textual.pilot import Pilot
 
+from dragoman.agent.reporting import Damaged
 from dragoman.core.events import EventSink, RunEvent, ToolProgress
 from dragoman.core.protocols import Cancelled
 from dragoman.core.report import Report, ReportRow
@@ -34,6 +35,9 @@ class Shelf:
             n_claims=len(REPORT.claims),
         )
         return [row, row.model_copy(update={"outcome": "limit reached", "n_claims": 0})]
+
+    def damaged(self) -> list[Damaged]:
+        return []
 
     def load(self, report_id: str, /) -> Report:
         return REPORT

@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 from textual.pilot import Pilot
 
+from dragoman.agent.reporting import Damaged
 from dragoman.core.errors import DragomanError, IntegrityError
 from dragoman.core.events import EventSink, RunEvent
 from dragoman.core.protocols import Cancelled, stop_if
@@ -45,10 +46,12 @@ class Player:
 
 @dataclass
 class Shelf:
-    """Reports in memory; an id without a report is a damaged one."""
+    """Reports in memory; some of them damaged."""
 
     reports: list[Report] = field(default_factory=list)
-    damaged: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
+    """Ids that have a row, and cannot be opened any more."""
+    unread: tuple[Damaged, ...] = ()
     unreadable: DragomanError | None = None
 
     def rows(self) -> list[ReportRow]:
@@ -74,8 +77,11 @@ class Shelf:
                 outcome="interrupted",
                 n_claims=0,
             )
-            for each in self.damaged
+            for each in self.torn
         ]
+
+    def damaged(self) -> tuple[Damaged, ...]:
+        return self.unread
 
     def load(self, report_id: str, /) -> Report:
         for each in self.reports:

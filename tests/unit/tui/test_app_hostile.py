@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dragoman.agent.rendering.prose import literal
+from dragoman.agent.reporting import Damaged
 from dragoman.core.errors import UserError
 from dragoman.core.events import Notice, PhaseStarted, RunEvent
 from dragoman.core.report import Report
@@ -88,7 +89,9 @@ async def test_nothing_hostile_acts_or_crashes(
     spoiled_report = Report.model_validate(_spoil(report_json, hostile)).model_copy(
         update={"id": f"id{HOSTILE[shift]}"}
     )
-    shelf = Shelf([spoiled_report], damaged=tuple(HOSTILE))
+    shelf = Shelf(
+        [spoiled_report], torn=HOSTILE, unread=(Damaged(HOSTILE[shift], "".join(HOSTILE)),)
+    )
     app = DragomanApp(Player(spoiled, spoiled_report), shelf, HOSTILE[shift], HOSTILE[shift - 1])
     async with app.run_test(size=size) as pilot:
         _assert_harmless(app)

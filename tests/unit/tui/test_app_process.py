@@ -18,6 +18,7 @@ from dragoman.core.errors import UserError
 
 class Shelf:
     def rows(self): return []
+    def damaged(self): return []
     def load(self, report_id): raise UserError("none")
 
 def deaf(question, *, on_event, cancelled):
@@ -150,6 +151,34 @@ def willing(question, *, on_event, cancelled):
     assert os.waitstatus_to_exitcode(status) == 0
     assert b"code 0" in session.seen
     assert note.read_text() == "ended closed"
+
+
+def test_quit_in_the_middle_of_a_flood() -> None:
+    source = (
+        _HEAD
+        + """
+from dragoman.core.events import ChatText, ToolProgress, ToolStarted
+def chatty(question, *, on_event, cancelled):
+    on_event(ToolStarted(experiment_id="e", tool="flood", arguments={}))
+    place = 0
+    while not cancelled():
+        place += 1
+        for _ in range(50):
+            on_event(ToolProgress(experiment_id="e", done=place, total=0, text="one more"))
+        for _ in range(50):
+            on_event(ChatText(text="word\\n"))
+    raise UserError("stopped")
+"""
+        + _RUN.format(build="lambda: chatty")
+    )
+    session = Session(source)
+    session.read_until(b"Try one of these")
+    session.write(b"why?\r")
+    session.read_until(b"one more")
+    session.write(b"\x11")
+    session.end()
+    assert b"code 0" in session.seen
+    assert b"Traceback" not in session.seen
 
 
 def test_a_crash_prints_its_traceback_without_values() -> None:

@@ -1,9 +1,11 @@
 """The shelf and one report: what is shown, where keys lead, what trouble looks like."""
 
+from pathlib import Path
 from typing import Any
 
 from textual.widgets import DataTable, OptionList
 
+from dragoman.agent.reporting import Damaged, ReportShelf, report_json
 from dragoman.core.errors import UserError
 from dragoman.core.report import Report
 from dragoman.tui.app import DragomanApp
@@ -87,7 +89,7 @@ async def test_empty_shelf(Player: Any, Shelf: Any, Terminal: Any) -> None:
 async def test_damaged_report_is_one_line(
     report: Report, Player: Any, Shelf: Any, Terminal: Any
 ) -> None:
-    app = _app(Player, Shelf([report], damaged=("20260101-bad",)))
+    app = _app(Player, Shelf([report], torn=("20260101-bad",)))
     async with app.run_test() as pilot:
         await pilot.press("f2")
         await _read(pilot)
@@ -96,6 +98,37 @@ async def test_damaged_report_is_one_line(
         assert isinstance(app.screen, ReportsScreen)
         assert "report 20260101-bad is damaged; remove its folder" in Terminal(app, pilot).text()
         await pilot.press("up", "enter")
+        await _read(pilot)
+        assert isinstance(app.screen, ReportScreen)
+
+
+async def test_damaged_reports_are_named(
+    report: Report, Player: Any, Shelf: Any, Terminal: Any
+) -> None:
+    unread = (Damaged("a1", "line 3: not JSON; remove its folder"), Damaged("a2", "gone"))
+    app = _app(Player, Shelf([report], unread=unread))
+    async with app.run_test() as pilot:
+        await pilot.press("f2")
+        await _read(pilot)
+        assert "report a1 cannot be read (and 1 more): line 3: not JSON" in (
+            Terminal(app, pilot).text()
+        )
+        assert app.screen.query_one(DataTable).row_count == 1
+
+
+async def test_the_real_shelf(report: Report, tmp_path: Path, Player: Any, Terminal: Any) -> None:
+    shelf = ReportShelf(tmp_path)
+    app = _app(Player, shelf)
+    folder = tmp_path / report.id
+    folder.mkdir()
+    (folder / "report.json").write_text(report_json(report))
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "report.json").write_text("{")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f2")
+        await _read(pilot)
+        assert "report torn cannot be read" in Terminal(app, pilot).text()
+        await pilot.press("enter")
         await _read(pilot)
         assert isinstance(app.screen, ReportScreen)
 
