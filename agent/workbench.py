@@ -1,7 +1,7 @@
 """The workbench: one subject, its tools, the chat model, the ledger and the memory, opened once."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -169,14 +169,15 @@ def open_workbench(
         yield Workbench(settings, subject, ledger, model, open_memory(settings, ledger, notice))
 
 
-def open_memory(settings: Settings, ledger: Ledger, notice: object = None) -> FindingStore | None:
+def open_memory(
+    settings: Settings, ledger: Ledger, notice: Callable[[str], None]
+) -> FindingStore | None:
     """The memory of findings, or None (with a notice) where its weights are not installed."""
     from dragoman.agent.memory import Memory
     from dragoman.tools.embedding import Embedder
 
     folder = settings.weights_folder / "minilm"
     if not (folder / "model.safetensors").is_file():
-        if callable(notice):
-            notice("no memory of earlier findings: `dragoman weights pull minilm` brings it")
+        notice("no memory of earlier findings: `dragoman weights pull minilm` brings it")
         return None
-    return Memory(settings.memory_folder, Embedder(folder))
+    return Memory(settings.memory_folder, Embedder(folder), source=ledger.findings)
