@@ -170,7 +170,7 @@ def open_workbench(
 
 
 def open_memory(
-    settings: Settings, ledger: Ledger, notice: Callable[[str], None]
+    settings: Settings, ledger: Ledger, notice: Callable[[str], None] = lambda text: None
 ) -> FindingStore | None:
     """The memory of findings, or None (with a notice) where its weights are not installed."""
     from dragoman.agent.memory import Memory
