@@ -16,7 +16,12 @@ FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "gemma", "opt")
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data folder in a temporary place; no keys; sockets reach loopback only."""
     monkeypatch.setenv("DRAGOMAN_HOME", str(tmp_path / "home"))
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DRAGOMAN_CHAT_MODEL"):
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "DRAGOMAN_CHAT_MODEL",
+        "DRAGOMAN_WEIGHTS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     real_connect = socket.socket.connect
@@ -67,15 +72,20 @@ def _tiny_model(family: str, d_vocab: int, seed: int) -> Any:
     import torch
     import transformers
 
-    common = {"vocab_size": d_vocab, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    modern = {
+    common: dict[str, Any] = {
+        "vocab_size": d_vocab,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    modern: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "max_position_embeddings": 256,
     }
-    grouped = {**modern, "num_key_value_heads": 2}
+    grouped: dict[str, Any] = {**modern, "num_key_value_heads": 2}
     config = {
         "gpt2": lambda: transformers.GPT2Config(
             n_embd=32, n_layer=3, n_head=4, n_positions=256, **common

@@ -29,6 +29,8 @@ def replay_command(experiment: Experiment, subject: str) -> str:
     # ASCII JSON: no newline, control or bidi character of an argument reaches the shell.
     arguments = json.dumps(experiment.arguments, sort_keys=True, ensure_ascii=True)
     options = ["--subject", subject, "--seed", str(experiment.seed), "--args", arguments]
+    if experiment.chat:
+        options += ["--chat", "auto"]
     return f"{shlex.join([*_RUN, experiment.tool, *options])}  # experiment {experiment.id}"
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dragoman.agent.workbench import ChatMode
 from dragoman.core.errors import DragomanError, ExitCode, ToolError
 from dragoman.core.events import EventSink
 from dragoman.core.records import Experiment, JsonObject, ToolResult
@@ -88,11 +89,14 @@ def run(
         str, typer.Option(help="A known subject, a model folder, or a hub id.")
     ] = "smollm2",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    chat: Annotated[
+        ChatMode, typer.Option(help="A chat model for the tools that can use one.")
+    ] = "none",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one ToolResult as JSON and nothing else.")
     ] = False,
 ) -> int:
-    """Run one experiment.
+    """Run one experiment, without any chat model unless --chat names one.
 
     Exit code 2 when the tool refuses its arguments.
     """
@@ -100,7 +104,7 @@ def run(
     try:
         arguments = _parse(args)
         with results_only():
-            result = _run(name, arguments, subject, seed)
+            result = _run(name, arguments, subject, seed, chat)
     except DragomanError as error:
         if not as_json:
             raise
@@ -119,7 +123,7 @@ def run(
     return ExitCode.DONE
 
 
-def _run(name: str, arguments: JsonObject, subject: str, seed: int) -> ToolResult:
+def _run(name: str, arguments: JsonObject, subject: str, seed: int, chat: ChatMode) -> ToolResult:
     from dragoman.core.settings import load_settings
     from dragoman.tui.commands.live import run_display
 
@@ -132,7 +136,7 @@ def _run(name: str, arguments: JsonObject, subject: str, seed: int) -> ToolResul
         with open_workbench(
             load_settings(),
             subject=subject,
-            chat="auto" if tool.uses_chat else "none",
+            chat=chat if tool.uses_chat else "none",
             on_event=sink,
         ) as bench:
             return bench.run_tool(name, arguments, seed=seed, on_event=sink)
