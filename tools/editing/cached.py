@@ -1,0 +1,167 @@
+"""Forward passes that recompute only what an edit can change.
+
+An edit at `layer`, at one token of each prompt, changes nothing below that layer and nothing at
+earlier positions. Both are computed once here; a pass with an edit then runs the blocks above the
+layer over the remaining positions, with the earlier keys and values as constants. The results are
+those of a full pass (a test holds that, gradients included).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from dragoman.core.records import Site
+from dragoman.tools.editing.records import Prompt
+from dragoman.tools.subjects.anatomy import replaced
+from dragoman.tools.subjects.language import LanguageSubject
+
+
+class PromptCache:
+    """The part of some prompts' forward passes that edits at `layers` leave alone.
+
+    Attributes:
+        positions: where each prompt's entity ends, as a negative token index.
+        n_tail: positions that are recomputed, the same for all prompts: from the earliest edited
+            token to the end.
+        log_probs: next-token log-probabilities without an edit over the tail.
+        kl_mask: tail positions that the edit must leave alone: from the entity's last token up
+            to, but excluding, the final token.
+
+    With `final_only`, log-probabilities are of the final position alone (a tail of 1): enough to
+    measure answers, and a fraction of the memory.
+    """
+
+    positions: Int[Tensor, " prompt"]
+    n_tail: int
+    log_probs: Float[Tensor, "prompt tail d_vocab"]
+    kl_mask: Bool[Tensor, "prompt tail"]
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        subject: LanguageSubject,
+        prompts: Sequence[Prompt],
+        layers: Sequence[int],
+        *,
+        final_only: bool = False,
+    ) -> None:
+        for layer in layers:
+            subject.check_layer(layer)
+        self._subject = subject
+        self._n_logits = 1 if final_only else 0
+        self._batch = subject.batch([prompt.text for prompt in prompts])
+        self.positions = torch.tensor(
+            [subject.last_token(prompt.text, prompt.entity_end) for prompt in prompts],
+            device=subject.device,
+        )
+        self.n_tail = int(-self.positions.min())
+        sites = [Site(layer=layer) for layer in layers]
+        with ExitStack() as stack:
+            shapes = stack.enter_context(_output_shapes(subject.blocks))
+            taken = stack.enter_context(subject.capture(sites))
+            output = subject.forward(
+                self._batch, use_cache=True, logits_to_keep=self._n_logits or self.n_tail
+            )
+        self._shapes = tuple(shapes)
+        self._resid = {site.layer: taken[site][:, -self.n_tail :].clone() for site in sites}
+        self.log_probs = output.logits.log_softmax(-1)
+        n_prefix = self._batch.ids.shape[1] - self.n_tail
+        self._prefix = [
+            (layer.keys[:, :, :n_prefix].clone(), layer.values[:, :, :n_prefix].clone())
+            for layer in output.past_key_values.layers
+        ]
+        steps = torch.arange(-self.n_tail, 0, device=subject.device)
+        self.kl_mask = (steps[None] >= self.positions[:, None]) & (steps[None] < -1)
+
+    def edited_log_probs(
+        self, layer: int, rows: Sequence[int], directions: Float[Tensor, "row d_model"]
+    ) -> Float[Tensor, "row tail d_vocab"]:
+        """Log-probabilities over the tail of prompts `rows`, with one direction added to each.
+
+        The direction is added to the block's output at the entity's last token; autograd flows
+        to `directions`.
+        """
+        index = torch.tensor(rows, device=self._subject.device)
+        resid = self._resid[layer][index]
+        at = torch.zeros(resid.shape[:2], device=resid.device)
+        at[torch.arange(len(rows), device=resid.device), self.positions[index]] = 1.0
+        edited = resid + at[..., None] * directions[:, None]
+        tail = slice(-self.n_tail, None)
+        with _resuming(self._subject.blocks[: layer + 1], self._shapes, edited):
+            output = self._subject.model(
+                input_ids=self._batch.ids[index, tail],
+                attention_mask=self._batch.mask[index],
+                position_ids=self._batch.positions[index, tail],
+                past_key_values=self._past(index),
+                use_cache=True,
+                logits_to_keep=self._n_logits,
+            )
+        log_probs: Tensor = output.logits.log_softmax(-1)
+        return log_probs
+
+    def _past(self, index: Int[Tensor, " row"]) -> DynamicCache:
+        # Made anew for each pass: a cache grows with the pass that it is given to.
+        past = DynamicCache()
+        for layer, (keys, values) in enumerate(self._prefix):
+            if keys.shape[2]:
+                past.update(keys[index], values[index], layer)
+        return past
+
+
+@torch.no_grad()
+def read_residuals(
+    subject: LanguageSubject, texts: Sequence[str], layers: Sequence[int]
+) -> dict[int, Float[Tensor, "text pos d_model"]]:
+    """The outputs of blocks `layers` for left-padded `texts`; no block above them runs."""
+
+    def stop(module: nn.Module, args: Any, output: Any) -> None:
+        raise _Enough
+
+    sites = [Site(layer=layer) for layer in layers]
+    with subject.capture(sites) as taken:
+        handle = subject.blocks[max(layers)].register_forward_hook(stop)
+        try:
+            subject.forward(subject.batch(texts), logits_to_keep=1)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+    return {site.layer: taken[site] for site in sites}
+
+
+class _Enough(Exception):
+    """Ends a forward pass once what was wanted has been read."""
+
+
+@contextmanager
+def _resuming(blocks: Sequence[nn.Module], shapes: Sequence[Any], resid: Tensor) -> Iterator[None]:
+    """Inside, `resid` stands in for the output of the last of `blocks`; none of them runs."""
+    with ExitStack() as stack:
+        for block, shape in zip(blocks, shapes, strict=False):
+            # A forward in the instance's own dictionary goes before the class's.
+            block.__dict__["forward"] = _returning(resid, shape)
+            stack.callback(block.__dict__.pop, "forward")
+        yield
+
+
+def _returning(resid: Tensor, shape: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: replaced(shape, resid)
+
+
+@contextmanager
+def _output_shapes(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
+    """For each block, the tuple that its output comes in (emptied), or None for a bare tensor."""
+    shapes: list[Any] = []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        shapes.append((None,) * len(output) if isinstance(output, tuple) else None)
+
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.callback(block.register_forward_hook(keep).remove)
+        yield shapes

@@ -1,0 +1,319 @@
+"""The tool `edit_representation`: edits of an entity's representation, and what they are worth."""
+
+import json
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from dragoman.core.errors import ToolError
+from dragoman.core.records import JsonObject, Measurement, ToolSuccess
+from dragoman.tools.context import ToolContext
+from dragoman.tools.editing.comparison import Comparison, compare, directions_of
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, Centroids
+from dragoman.tools.editing.fitting import PLANS, held_out_template
+from dragoman.tools.editing.judging import token_of
+from dragoman.tools.editing.measuring import (
+    measure_efficacy,
+    measure_probability,
+    measure_specificity,
+    table,
+)
+from dragoman.tools.editing.plot import draw_methods
+from dragoman.tools.editing.probes import Kind, Probe, edit_probes, neighbour_probes
+from dragoman.tools.editing.records import EditRecord, swap_objects
+from dragoman.tools.editing.study import Study, centroids, find_fact, prepare
+from dragoman.tools.editing.writing import Written, measure_fluency, write
+from dragoman.tools.registry import Effort, tool
+from dragoman.tools.relations import load_relation
+
+_NOTES = 3
+_SINGLE_NEIGHBOURS = 6
+_UNKNOWN = "facts that the subject does not know"
+
+
+@tool(method="editing")
+def edit_representation(
+    ctx: ToolContext,
+    relation: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="Name of a relation, or path of a relation file",
+        ),
+    ],
+    entity: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=400,
+            description="Edit this one entity of the relation; goes with new_object",
+        ),
+    ] = None,
+    new_object: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=400,
+            description="What the entity is to be related to instead; goes with entity",
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        Field(ge=0, description="Edit at this layer only; left out, validation entities choose it"),
+    ] = None,
+    effort: Annotated[
+        Effort, Field(description="'quick' takes about a minute, 'full' several")
+    ] = "full",
+) -> ToolSuccess:
+    """Whether facts can be edited inside the subject, and whether other entities are spared.
+
+    Trains an affine editor (REMEDI) and measures it on entities that it never saw: `efficacy`, the
+    fraction of edits after which the new object is more probable than the true one;
+    `neighbourhood_specificity`, the fraction of questions about another entity, in prompts where
+    the edit acts, that keep their answer; `paraphrase_efficacy`, through a template that training
+    did not use; `fluency` of the text written. Baselines: no edit, prefix, identity, mean
+    difference, random direction of equal norm. With `entity` and `new_object`: that one edit, with
+    the text before and after and `new_object_probability`.
+    """
+    loaded = load_relation(relation)
+    if layer is not None:
+        ctx.subject.check_layer(layer)
+    if (entity is None) != (new_object is None):
+        given, missing = ("entity", "new_object") if entity else ("new_object", "entity")
+        raise ToolError(f"argument {missing!r} is missing: {given!r} alone is no edit")
+    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    if entity is not None and new_object is not None:
+        fact = find_fact(loaded, entity)
+        record = _record(ctx, fact.subject, fact.object, new_object.strip())
+        study = prepare(ctx, loaded, PLANS[effort], layer, held_out=fact.subject)
+        return _one_edit(ctx, study, record, caveats)
+    return _many_edits(ctx, prepare(ctx, loaded, PLANS[effort], layer), caveats)
+
+
+def _record(ctx: ToolContext, entity: str, old_object: str, new_object: str) -> EditRecord:
+    subject = ctx.subject
+    if not new_object or new_object.casefold() == old_object.casefold():
+        raise ToolError(
+            f"new_object {new_object!r} is what {entity!r} has already; name another object"
+        )
+    if subject.first_token(new_object) == subject.first_token(old_object):
+        raise ToolError(
+            f"new_object {new_object!r} and the true object {old_object!r} begin with the same "
+            "token for this subject, so they cannot be told apart; name another object"
+        )
+    return EditRecord(entity=entity, old_object=old_object, new_object=new_object)
+
+
+def _many_edits(ctx: ToolContext, study: Study, caveats: list[str]) -> ToolSuccess:
+    """Held-out entities, several new objects each."""
+    plan, knowledge, split = study.plan, study.knowledge, study.split
+    tested = split.test[: plan.max_test_entities]
+    tokens, objects = knowledge.first_tokens, knowledge.objects
+    records = swap_objects(tested, objects, tokens, ctx.seed + 2, per_entity=plan.test_per_entity)
+    paraphrase = held_out_template(knowledge)
+    neighbours = (*split.test, *split.validation)
+    probes: dict[Kind, list[Probe]] = {
+        "rewrite": edit_probes(records, knowledge, [knowledge.rewrite]),
+        "paraphrase": edit_probes(records, knowledge, [paraphrase] if paraphrase else []),
+        **neighbour_probes(
+            records,
+            knowledge,
+            token_of(ctx.subject, knowledge),
+            neighbours,
+            plan.neighbours_per_record,
+            ctx.seed,
+        ),
+    }
+    known_objects = centroids(ctx, study)
+    directions = directions_of(ctx, study, records, known_objects)
+    comparison = compare(ctx, study, records, probes, directions)
+    ctx.step(0, 0, "writing text with and without the edits")
+    # One record of each of the first entities: records go round the entities.
+    written = write(
+        ctx.subject,
+        probes["rewrite"][: plan.generated_prompts],
+        study.fit.layer,
+        directions,
+        plan.generated_tokens,
+    )
+    efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
+    specificity = measure_specificity(comparison)
+    paraphrases = measure_efficacy(comparison, "paraphrase", "paraphrase_efficacy")
+    fluency = measure_fluency(written, plan.generated_tokens, ctx.seed)
+    found = (*efficacy, *specificity, *paraphrases, *fluency)
+    measured = [one for one in found if one.scope not in comparison.methods]
+    measured.append(measure_probability(comparison, "rewrite", ctx.seed))
+    measured += _unknown_facts(ctx, study, known_objects)
+    if not specificity:
+        caveats.append("no neighbour is answered rightly even without an edit: no specificity")
+    if paraphrase is None:
+        caveats.append("the relation has one template only: no paraphrase efficacy")
+    rows = table(comparison)
+    examples = [_example(one, comparison) for one in written]
+    title = f"{study.relation.name}: edits at layer {study.fit.layer}"
+    return ToolSuccess(
+        summary=_summary(study, efficacy[0], specificity),
+        measurements=tuple(measured),
+        controls=tuple(one for one in found if one.scope in comparison.methods),
+        output={**_account(study), "methods": rows, "examples": list(examples[:4])},
+        artifacts=(
+            ctx.save("methods.svg", draw_methods(title, rows), "image/svg+xml"),
+            ctx.save(
+                "examples.json",
+                json.dumps(examples, ensure_ascii=False, indent=1),
+                "application/json",
+            ),
+        ),
+        caveats=tuple(caveats),
+    )
+
+
+def _unknown_facts(ctx: ToolContext, study: Study, known_objects: Centroids) -> list[Measurement]:
+    """Efficacy where the subject did not know the fact to begin with: no headline number."""
+    knowledge, plan = study.knowledge, study.plan
+    facts = study.split.test_unknown[: plan.max_test_entities]
+    records = swap_objects(
+        facts, knowledge.objects, knowledge.first_tokens, ctx.seed + 3, per_entity=1
+    )
+    if not records:
+        return []
+    probes = edit_probes(records, knowledge, [knowledge.rewrite], known_only=False)
+    directions = directions_of(ctx, study, records, known_objects)
+    comparison = compare(ctx, study, records, {"rewrite": probes}, directions)
+    return measure_efficacy(comparison, "rewrite", "efficacy", scope=_UNKNOWN)[:1]
+
+
+def _one_edit(
+    ctx: ToolContext, study: Study, record: EditRecord, caveats: list[str]
+) -> ToolSuccess:
+    """One entity, asked through every template; several neighbours."""
+    knowledge, split = study.knowledge, study.split
+    records = [record]
+    directions = directions_of(ctx, study, records, centroids(ctx, study))
+    neighbours = (*split.test, *split.validation)
+    probes: dict[Kind, list[Probe]] = {
+        "rewrite": edit_probes(
+            records, knowledge, knowledge.templates, by_prompt=True, known_only=False
+        ),
+        **neighbour_probes(
+            records,
+            knowledge,
+            token_of(ctx.subject, knowledge),
+            neighbours,
+            _SINGLE_NEIGHBOURS,
+            ctx.seed,
+            by_prompt=True,
+        ),
+    }
+    comparison = compare(ctx, study, records, probes, directions)
+    ctx.step(0, 0, "writing text with and without the edit")
+    written = write(
+        ctx.subject, probes["rewrite"][:1], study.fit.layer, directions, study.plan.generated_tokens
+    )[0]
+    efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
+    specificity = measure_specificity(comparison)
+    probability = measure_probability(comparison, "rewrite", ctx.seed)
+    if record.entity not in knowledge.known[knowledge.rewrite]:
+        caveats.append(
+            f"the subject did not know the {study.relation.name} of {record.entity!r} before"
+        )
+    if record.new_object not in knowledge.objects:
+        caveats.append(f"{record.new_object!r} is outside the range that the editor was trained on")
+    found = (probability, *efficacy, *specificity)
+    return ToolSuccess(
+        summary=(
+            f"{record.entity}: {record.old_object} → {record.new_object} at layer "
+            f"{study.fit.layer}: probability {probability.baseline:.2f} before, "
+            f"{probability.value:.2f} after (mean of {probability.n} prompts)"
+        ),
+        measurements=tuple(one for one in found if one.scope not in comparison.methods),
+        controls=tuple(one for one in found if one.scope in comparison.methods),
+        output={
+            **_account(study),
+            **_example(written, comparison),
+            "methods": table(comparison),
+            "prompts": _by_prompt(comparison),
+        },
+        caveats=tuple(caveats),
+    )
+
+
+def _example(written: Written, comparison: Comparison) -> JsonObject:
+    """One edit to read: text before and after, the baselines' text, and what moved."""
+    record = comparison.records[written.probe.record]
+    at = comparison.probes["rewrite"].index(written.probe)
+    return {
+        "prompt": written.probe.prompt.text,
+        "entity": record.entity,
+        "old_object": record.old_object,
+        "new_object": record.new_object,
+        "before": written.texts[NO_EDIT],
+        "after": written.texts[EDITED],
+        "probabilities": _moved(comparison, at),
+        "baselines": {
+            method: text
+            for method, text in written.texts.items()
+            if method not in (EDITED, NO_EDIT)
+        },
+    }
+
+
+def _by_prompt(comparison: Comparison) -> list[JsonValue]:
+    return [
+        {"prompt": probe.prompt.text, **_moved(comparison, at)}
+        for at, probe in enumerate(comparison.probes["rewrite"])
+    ]
+
+
+def _moved(comparison: Comparison, at: int) -> JsonObject:
+    before = comparison.answers[NO_EDIT]["rewrite"]
+    after = comparison.answers[EDITED]["rewrite"]
+    return {
+        "old_before": float(before.log_old[at].exp()),
+        "old_after": float(after.log_old[at].exp()),
+        "new_before": float(before.log_new[at].exp()),
+        "new_after": float(after.log_new[at].exp()),
+    }
+
+
+def _account(study: Study) -> JsonObject:
+    """How the editor came about, so that its figures can be judged."""
+    knowledge, split, fit = study.knowledge, study.split, study.fit
+    return {
+        "relation": study.relation.name,
+        "template": knowledge.rewrite,
+        "paraphrase_template": held_out_template(knowledge),
+        "layer": fit.layer,
+        "layers_tried": [trial.model_dump(mode="json") for trial in fit.trials],
+        "facts": {
+            "asked": len(knowledge.facts),
+            "known": len(knowledge.known[knowledge.rewrite]),
+            "known_top1": knowledge.top1[knowledge.rewrite],
+        },
+        "entities": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+        },
+        "training": {
+            "records": len(study.pool.train),
+            "validation_records": len(study.pool.validation),
+            "best_epoch": fit.best.epoch,
+            "history": [epoch.model_dump(mode="json") for epoch in fit.history],
+            "editor": study.editor_id,
+            "reused": study.reused,
+        },
+    }
+
+
+def _summary(study: Study, efficacy: Measurement, specificity: list[Measurement]) -> str:
+    said = (
+        f"{study.relation.name}: edits at layer {study.fit.layer} take hold in "
+        f"{efficacy.value:.0%} of cases on {efficacy.n} held-out entities "
+        f"({efficacy.control}: {efficacy.baseline:.0%})"
+    )
+    if not specificity:
+        return said
+    kept, control = specificity[0].value, specificity[0].baseline
+    return f"{said}; neighbours keep their answer in {kept:.0%} (edited themselves: {control:.0%})"
