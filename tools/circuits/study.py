@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(5, 40, 3, (16, 32, 64, 128), 8),
-    "full": Plan(8, 120, 1, (8, 16, 32, 64, 96, 128, 192, 256), 16),
+    "full": Plan(8, 120, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16),
 }
 
 
