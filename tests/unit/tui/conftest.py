@@ -18,6 +18,7 @@ from dragoman.core.events import EventSink, RunEvent
 from dragoman.core.protocols import Cancelled, stop_if
 from dragoman.core.report import Report, ReportRow
 from dragoman.tui.app import DragomanApp
+from dragoman.tui.widgets.question_input import QuestionInput
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 _EVENTS = TypeAdapter(list[RunEvent])
@@ -98,8 +99,9 @@ class Terminal:
     pilot: Pilot[None]
 
     async def ask(self, question: str, *, finish: bool = True) -> None:
-        """Type and send; with `finish`, until the answer stands there."""
-        await self.pilot.press(*("space" if each == " " else each for each in question), "enter")
+        """Send; with `finish`, until the answer stands there."""
+        self.app.chat.query_one(QuestionInput).value = question
+        await self.pilot.press("enter")
         await self.pilot.pause()
         if finish:
             await self.finish()
@@ -112,6 +114,11 @@ class Terminal:
         await self.pilot.pause()
         assert not self.app.chat.busy
         await self.pilot.pause()
+
+    async def settle(self) -> None:
+        """Let a message that leads to another message arrive."""
+        for _ in range(4):
+            await self.pilot.pause()
 
     def text(self) -> str:
         """The characters on the screen, line by line."""

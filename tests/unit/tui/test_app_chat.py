@@ -214,13 +214,17 @@ async def test_up_recalls_earlier_questions(app: DragomanApp, Terminal: Any) -> 
 
 async def test_examples_by_keyboard_and_mouse(app: DragomanApp, Terminal: Any) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
+        terminal = Terminal(app, pilot)
+        await terminal.settle()
         field = app.chat.query_one(QuestionInput)
         app.chat.query_one("#examples").focus()
         await pilot.press("down", "enter")
+        await terminal.settle()
         assert field.value == EXAMPLES[1]
         assert field.has_focus
         examples = app.chat.query_one("#examples", OptionList)
         assert await pilot.click(examples, offset=(6, examples.size.height - 1))
+        await terminal.settle()
         assert field.value == EXAMPLES[2]
 
 
@@ -233,7 +237,7 @@ async def test_claims_open_their_evidence(
         await terminal.ask("why?")
         app.chat.query(ClaimLink).first().focus()
         await pilot.press("enter")
-        await pilot.pause()
+        await terminal.settle()
         pane = app.chat.query_one(EvidencePane)
         assert pane.display
         assert pane.claim is not None
@@ -264,7 +268,7 @@ async def test_marks_in_a_sentence_open_claims_by_mouse(app: DragomanApp, Termin
         sentence = app.chat.query(SentenceText)[1]
         line = terminal.text().splitlines()[sentence.region.y]
         assert await pilot.click(offset=(line.index("[C5]") + 1, sentence.region.y))
-        await pilot.pause()
+        await terminal.settle()
         pane = app.chat.query_one(EvidencePane)
         assert pane.display
         assert pane.claim is not None
@@ -327,7 +331,7 @@ async def test_resizing_changes_the_columns_and_loses_nothing(
         app.chat.query(ClaimLink).first().focus()
         await pilot.press("enter")
         left, pane = app.chat.query_one("#left"), app.chat.query_one(EvidencePane)
-        await pilot.pause()
+        await terminal.settle()
         assert left.region.width > 0
         assert pane.region.x > 0
         for size in ((80, 24), (30, 10), (1, 1), (80, 24)):

@@ -112,7 +112,7 @@ async def test_nothing_hostile_acts_or_crashes(
                 break
         links = list(app.chat.query(ClaimLink))
         assert len(links) == len(spoiled_report.claims)
-        for link in links[:2]:
+        for link in links[:1]:
             link.focus()
             await pilot.press("enter")
             await pilot.pause()
@@ -129,7 +129,7 @@ async def test_nothing_hostile_acts_or_crashes(
         _assert_harmless(app)
         await pilot.press("up", "enter")
         await app.workers.wait_for_complete()
-        for _ in range(4):
+        for _ in range(2):
             await pilot.pause()
             _assert_harmless(app)
             await pilot.press("down")

@@ -43,7 +43,7 @@ async def test_way_to_a_claim_and_back(app: DragomanApp, report: Report, Termina
         assert pane.claim is not None
         assert pane.claim.label == "C1"
         await pilot.press("down", "down")
-        await pilot.pause()
+        await _read(pilot)
         assert pane.claim.label == "C3"
         assert "correlated" in str(pane.query("Static").first().render())
         await pilot.press("enter")
@@ -71,7 +71,7 @@ async def test_numbers_in_the_verdict_lead_to_their_claim(app: DragomanApp, Term
         lines = Terminal(app, pilot).text().splitlines()
         row = next(place for place, line in enumerate(lines) if "[C5]" in line)
         assert await pilot.click(offset=(lines[row].index("[C5]") + 1, row))
-        await pilot.pause()
+        await _read(pilot)
         assert app.screen.query_one("#claims", OptionList).highlighted == 4
 
 
