@@ -1,18 +1,22 @@
-"""The built-in proposer: a search for the predicates that tell where a unit is active.
+"""The built-in proposer: a search for the predicates that tell at which tokens a unit is active.
 
 A beam search over and/or compositions (after Mu & Andreas 2020, arXiv:2006.14032, who search for
-the highest intersection over union). Ours maximises what a caption is later scored by, the balanced
-accuracy over contexts, on the proposer's own documents alone, less a price for each atom.
+the highest intersection over union). Ours maximises a description length: how much likelier the
+unit's active tokens become, in nats, when their rate may differ between the tokens of which the
+predicate holds and the others; less, for each atom, the nats that it takes to name one atom among
+all. So a long caption has to pay for itself, and the fewer the data the shorter the captions.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float
+from numpy import ndarray
 
-from dragoman.tools.captioning.contexts import contexts_of
 from dragoman.tools.captioning.predicates import (
     After,
     Kind,
@@ -28,27 +32,35 @@ from dragoman.tools.captioning.predicates import (
 from dragoman.tools.captioning.tokens import Column, TokenTable, Words
 from dragoman.tools.captioning.vocabulary import classes, topics
 
-_SHORTLIST = 40
+Truth: TypeAlias = npt.NDArray[np.float32]
+"""1 at the tokens where the unit is active, else 0."""
+_SHORTLIST = 100
 _BEAM = 8
-_MAX_ATOMS = 4
-_PRICE = 0.01
-"""What an atom must add to the balanced accuracy before it is worth a longer caption."""
+_EXTENSIONS = 6
+"""Compositions that each member of the beam may contribute in a round."""
+_MAX_ATOMS = 6
 _LITERALS = 40
-_SMOOTHING = 1.0
 
 
 class Proposal(NamedTuple):
-    """A predicate and how well it did on the documents that it was found on."""
+    """A predicate, and the nats by which it shortens the description of the fit's documents."""
 
     predicate: Predicate
-    score: float
+    gain: float
 
 
 class _Scored(NamedTuple):
     predicate: Predicate
     column: Column
     n_atoms: int
-    score: float
+    gain: float
+
+
+class _Atoms(NamedTuple):
+    """Atoms with their columns as numbers, so that whole rounds are matrix products."""
+
+    predicates: list[Predicate]
+    columns: Float[ndarray, "atoms tokens"]
 
 
 class PredicateSearch:
@@ -56,79 +68,107 @@ class PredicateSearch:
 
     def __init__(self, table: TokenTable) -> None:
         self._table = table
-        self._contexts = contexts_of(table)
-        self._general = list(_general_atoms())
-        self._columns = np.stack([holds(atom, table) for atom in self._general])
-        self._found = self._contexts.any_in(self._columns)
+        self._general = _with_columns(list(_general_atoms()), table)
 
-    def propose(self, active: Column, *, limit: int = 10) -> list[Proposal]:
-        """The best predicates for where `active` holds, best first; fewer if there is little."""
+    def propose(self, active: Column, *, limit: int = 8) -> list[Proposal]:
+        """The best predicates for where `active` holds, best first; none where it never does."""
         if not active.any():
             return []
-        truth = self._contexts.any_in(active)
-        shortlist = self._shortlist(active, truth)
-        atom_columns = np.stack([atom.column for atom in shortlist])
-        beam = shortlist[:_BEAM]
-        known = {scored.predicate.model_dump_json(): scored for scored in shortlist}
+        truth = active.astype(np.float32)
+        atoms, known = self._shortlist(active, truth)
+        beam = _best(known, _BEAM)
         for _ in range(_MAX_ATOMS - 1):
-            for scored in [
-                new for old in beam for new in self._extended(old, shortlist, atom_columns, truth)
-            ]:
-                known.setdefault(scored.predicate.model_dump_json(), scored)
-            longer = sorted(known.values(), key=_order)[:_BEAM]
-            if longer == beam:
+            before = len(known)
+            for old in beam:
+                for new in _extended(old, atoms, truth, self._price):
+                    known.setdefault(new.predicate.model_dump_json(), new)
+            if len(known) == before:
                 break
-            beam = longer
-        best = sorted(known.values(), key=_order)[:limit]
-        return [Proposal(scored.predicate, scored.score) for scored in best]
+            beam = _best(known, _BEAM)
+        return [Proposal(each.predicate, each.gain) for each in _best(known, limit)]
 
-    def _shortlist(self, active: Column, truth: Column) -> list[_Scored]:
-        scores = balanced_accuracy(self._found, truth) - _PRICE
-        scored = [
-            _Scored(atom, column, 1, float(score))
-            for atom, column, score in zip(self._general, self._columns, scores, strict=True)
-        ]
-        for atom in _literal_atoms(self._table, active):
-            column = holds(atom, self._table)
-            score = balanced_accuracy(self._contexts.any_in(column), truth) - _PRICE
-            scored.append(_Scored(atom, column, 1, float(score)))
-        distinct = {each.predicate.model_dump_json(): each for each in scored}
-        return sorted(distinct.values(), key=_order)[:_SHORTLIST]
+    @property
+    def _price(self) -> float:
+        return math.log(len(self._general.predicates) + 4 * _LITERALS)
 
-    def _extended(
-        self,
-        old: _Scored,
-        atoms: Sequence[_Scored],
-        columns: npt.NDArray[np.bool_],
-        truth: Column,
-    ) -> Iterator[_Scored]:
-        n_atoms = old.n_atoms + 1
-        for compose, joined in ((either, columns | old.column), (both, columns & old.column)):
-            scores = balanced_accuracy(self._contexts.any_in(joined), truth) - _PRICE * n_atoms
-            for row in np.flatnonzero(scores > old.score).tolist():
+    def _shortlist(self, active: Column, truth: Truth) -> tuple[_Atoms, dict[str, _Scored]]:
+        literal = _with_columns(list(_literal_atoms(self._table, active)), self._table)
+        predicates = [*self._general.predicates, *literal.predicates]
+        columns = np.concatenate([self._general.columns, literal.columns])
+        gains = information(columns.sum(axis=1), columns @ truth, truth) - self._price
+        order = sorted(range(len(predicates)), key=lambda row: (-round(float(gains[row]), 6), row))
+        rows = order[:_SHORTLIST]
+        known = {
+            predicates[row].model_dump_json(): _Scored(
+                predicates[row], columns[row] > 0, 1, float(gains[row])
+            )
+            for row in rows
+        }
+        return _Atoms([predicates[row] for row in rows], columns[rows]), known
+
+
+def information(
+    n_said: Float[ndarray, "*shape"], n_hits: Float[ndarray, "*shape"], truth: Truth
+) -> Float[ndarray, "*shape"]:
+    """Gain in log-likelihood, in nats, of two rates of activity over one for all tokens.
+
+    `n_said` tokens satisfy the predicate, `n_hits` of them are active. A predicate that marks the
+    silent tokens says nothing about where the unit is active: its gain is 0.
+    """
+    n, n_active = float(len(truth)), float(truth.sum())
+    gain = (
+        _entropy_sum(n_hits, n_said)
+        + _entropy_sum(n_active - n_hits, n - n_said)
+        - _entropy_sum(np.array(n_active), np.array(n))
+    )
+    informative = n_hits * n > n_said * n_active
+    return np.where(informative, gain, 0.0)
+
+
+def _entropy_sum(k: Float[ndarray, "*shape"], n: Float[ndarray, "*shape"]) -> Any:
+    """Log-likelihood of k successes in n at their own rate."""
+    k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
+    total = n * np.log(np.maximum(n, 1))
+    return k * np.log(np.maximum(k, 1)) + (n - k) * np.log(np.maximum(n - k, 1)) - total
+
+
+def _extended(old: _Scored, atoms: _Atoms, truth: Truth, price: float) -> Iterator[_Scored]:
+    """The best compositions of `old` with one more atom, as far as they gain anything."""
+    n_atoms = old.n_atoms + 1
+    column = old.column.astype(np.float32)
+    n_both, hits_both = atoms.columns @ column, atoms.columns @ (column * truth)
+    n_either = atoms.columns.sum(axis=1) + column.sum() - n_both
+    hits_either = atoms.columns @ truth + column @ truth - hits_both
+    for compose, n_said, n_hits in (
+        (both, n_both, hits_both),
+        (either, n_either, hits_either),
+    ):
+        gains = information(n_said, n_hits, truth) - price * n_atoms
+        for row in np.argsort(-gains, kind="stable")[:_EXTENSIONS].tolist():
+            if gains[row] > old.gain + 1e-6:
+                other = atoms.columns[row] > 0
+                joined = old.column & other if compose is both else old.column | other
                 yield _Scored(
-                    compose(old.predicate, atoms[row].predicate),
-                    joined[row],
+                    compose(old.predicate, atoms.predicates[row]),
+                    joined,
                     n_atoms,
-                    float(scores[row]),
+                    float(gains[row]),
                 )
 
 
-def balanced_accuracy(said: Column, truth: Column) -> npt.NDArray[np.float64]:
-    """Mean of the true positive and the true negative rate along the last axis, smoothed.
-
-    One imagined miss on either side keeps a predicate of two lucky contexts from the top.
-    """
-    n_active, n_silent = truth.sum(), (~truth).sum()
-    hits = (said & truth).sum(axis=-1) / (n_active + _SMOOTHING)
-    false_alarms = ((said & ~truth).sum(axis=-1) + _SMOOTHING) / (n_silent + _SMOOTHING)
-    accuracy: npt.NDArray[np.float64] = (hits + 1 - false_alarms) / 2
-    return accuracy
-
-
-def _order(scored: _Scored) -> tuple[float, int, str]:
+def _best(known: dict[str, _Scored], limit: int) -> list[_Scored]:
     """Best first; among equals the shorter, then the alphabet, so that nothing hangs on luck."""
-    return (-round(scored.score, 9), scored.n_atoms, scored.predicate.model_dump_json())
+    ordered = sorted(
+        known.items(), key=lambda item: (-round(item[1].gain, 6), item[1].n_atoms, item[0])
+    )
+    return [scored for _, scored in ordered[:limit]]
+
+
+def _with_columns(predicates: list[Predicate], table: TokenTable) -> _Atoms:
+    columns = np.zeros((len(predicates), table.n), np.float32)
+    for row, predicate in enumerate(predicates):
+        columns[row] = holds(predicate, table)
+    return _Atoms(predicates, columns)
 
 
 def _general_atoms() -> Iterator[Predicate]:

@@ -26,6 +26,8 @@ from dragoman.tools.captioning.tokens import Column
 from dragoman.tools.subjects.language import LanguageSubject
 
 TAU = 0.2
+# Bounds the memory of their logits over a whole vocabulary.
+_BATCH = 16
 _BEGINNING = "The highlighted parts of the text are"
 
 
@@ -57,17 +59,18 @@ def log_likelihood(said_fit: Column, truth_fit: Column, said: Column, truth: Col
 @torch.no_grad()
 def log_priors(subject: LanguageSubject, captions: Sequence[str]) -> list[float]:
     """For each caption log p(d), the subject's log-probability of its words, in nats."""
-    if not captions:
-        return []
-    texts = [f"{_BEGINNING} {caption}." for caption in captions]
     n_given = len(subject.token_ids(_BEGINNING))
-    batch = subject.batch(texts)
-    log_probs: Float[Tensor, "batch pos d_vocab"] = subject.all_logits(batch).log_softmax(-1)
-    following = batch.ids[:, 1:, None]
-    taken = log_probs[:, :-1].gather(-1, following)[..., 0]
-    # Position p of `taken` is the probability of token p + 1.
-    scored = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
-    return [float(value) for value in (taken * scored).sum(-1)]
+    priors: list[float] = []
+    for start in range(0, len(captions), _BATCH):
+        batch = subject.batch(
+            [f"{_BEGINNING} {caption}." for caption in captions[start : start + _BATCH]]
+        )
+        log_probs: Float[Tensor, "batch pos d_vocab"] = subject.all_logits(batch).log_softmax(-1)
+        taken = log_probs[:, :-1].gather(-1, batch.ids[:, 1:, None])[..., 0]
+        # Position p of `taken` is the probability of token p + 1.
+        written = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
+        priors += [float(value) for value in (taken * written).sum(-1)]
+    return priors
 
 
 def best(candidates: Sequence[Ranked], tau: float) -> int:
