@@ -70,6 +70,11 @@ class Weights:
             for name, start, end in zip(_WIDTHS, ends[:-1], ends[1:], strict=True)
         }
         self.rotation = _orthogonal(D_MODEL, generator)
+        # What steers attention is written large and read faintly, as networks do: else a trace of
+        # it in any edit of another part would steer attention too.
+        self.size = np.ones(D_MODEL)
+        for name in ("constant", "start", "subject", "linear cue", "lookup cue"):
+            self.size[self.at[name]] = 20.0
         self.codes = _orthogonal(N_OBJECTS, generator)
         """One attribute each row, orthonormal."""
         self.map = _orthogonal(N_OBJECTS, generator) * generator.uniform(0.6, 1.6, N_OBJECTS)
@@ -210,13 +215,15 @@ class Weights:
         """Head 0: from the cue to the nearest subject before it; from all else to the start.
 
         Rotary pair 6 turns by less than a quarter over the longest prompt, so a query at a right
-        angle to its keys scores -sin of the distance: nearer is better. Pairs 14 and 15 hardly
-        turn: they hold what does not depend on distance.
+        angle to its keys scores -sin of the distance: nearer is better, by 5 nats a token. Pairs 14
+        and 15 hardly turn: they hold what does not depend on distance. A subject is worth 100 nats,
+        and so is found up to 15 tokens back; no more, or a faint trace of it in an edit would draw
+        all attention.
         """
-        at, recency, half = self.at, 1200.0, D_HEAD // 2
-        layer["q"][6 + half, at[cue]] = recency
-        layer["k"][6, at["subject"]] = 1.0
-        layer["q"][15, at[cue]] = recency + 100
+        at, half = self.at, D_HEAD // 2
+        layer["q"][6 + half, at[cue]] = 900.0
+        layer["k"][6, at["constant"]] = 1.0
+        layer["q"][15, at[cue]] = 100.0
         layer["k"][15, at["subject"]] = 1.0
         layer["q"][14, at["constant"]] = 40.0
         layer["k"][14, at["start"]] = 1.0
@@ -238,23 +245,23 @@ class Weights:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of a `LlamaForCausalLM`."""
-        turn = self.rotation
+        read, write = (self.rotation / self.size).T, self.rotation * self.size
         scale = math.sqrt(D_HEAD)  # attention divides its scores by this
         state = {
-            "model.embed_tokens.weight": self.embedding @ turn.T,
-            "lm_head.weight": self.unembedding @ turn.T,
+            "model.embed_tokens.weight": self.embedding @ write.T,
+            "lm_head.weight": self.unembedding @ read,
             "model.norm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
         }
         for index, layer in enumerate(self.layers):
             name = f"model.layers.{index}."
             state |= {
-                f"{name}self_attn.q_proj.weight": scale * layer["q"] @ turn.T,
-                f"{name}self_attn.k_proj.weight": layer["k"] @ turn.T,
-                f"{name}self_attn.v_proj.weight": layer["v"] @ turn.T,
-                f"{name}self_attn.o_proj.weight": turn @ layer["o"],
-                f"{name}mlp.gate_proj.weight": layer["gate"] @ turn.T,
-                f"{name}mlp.up_proj.weight": layer["up"] @ turn.T,
-                f"{name}mlp.down_proj.weight": turn @ layer["down"],
+                f"{name}self_attn.q_proj.weight": scale * layer["q"] @ read,
+                f"{name}self_attn.k_proj.weight": layer["k"] @ read,
+                f"{name}self_attn.v_proj.weight": layer["v"] @ read,
+                f"{name}self_attn.o_proj.weight": write @ layer["o"],
+                f"{name}mlp.gate_proj.weight": layer["gate"] @ read,
+                f"{name}mlp.up_proj.weight": layer["up"] @ read,
+                f"{name}mlp.down_proj.weight": write @ layer["down"],
                 f"{name}input_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
                 f"{name}post_attention_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
             }
