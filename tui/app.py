@@ -19,6 +19,7 @@ from textual.screen import Screen
 
 from dragoman.core.errors import ExitCode
 from dragoman.core.escaping import visible
+from dragoman.core.events import EventSink
 from dragoman.tui.running import LazyRunner, ReportSource, Runner
 from dragoman.tui.screens.chat import ChatScreen
 from dragoman.tui.screens.report import ReportScreen
@@ -100,7 +101,7 @@ class DragomanApp(App[None], inherit_bindings=False):
 
 
 def run_app(
-    build: Callable[[], Runner],
+    build: Callable[[EventSink], Runner],
     reports: ReportSource,
     *,
     subject_label: str,

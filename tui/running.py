@@ -128,12 +128,12 @@ class LazyRunner:
     So the first frame waits for no weights, and imports no torch.
     """
 
-    def __init__(self, build: Callable[[], Runner]) -> None:
+    def __init__(self, build: Callable[[EventSink], Runner]) -> None:
         self._build = build
         self._runner: Runner | None = None
 
     def __call__(self, question: str, *, on_event: EventSink, cancelled: Cancelled) -> Report:
         """Build once, then answer."""
         if self._runner is None:
-            self._runner = self._build()
+            self._runner = self._build(on_event)
         return self._runner(question, on_event=on_event, cancelled=cancelled)

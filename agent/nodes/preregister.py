@@ -11,7 +11,7 @@ from dragoman.core.report import NegativeResult
 def preregister(state: AuditState, desk: Desk) -> dict[str, Any]:
     """Fix the experiment, prediction and controls of every hypothesis of this round."""
     if state["hypotheses"]:
-        desk.phase("preregister", f"{len(state['hypotheses'])} hypotheses with their predictions")
+        desk.phase("preregister", f"predictions and controls of {len(state['hypotheses'])}")
     kept = []
     for hypothesis in desk.hypotheses(state["hypotheses"]):
         try:

@@ -29,20 +29,21 @@ def start() -> Iterator[Start]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    orders, statuses = process.stdin, process.stdout
+    assert orders is not None
+    assert statuses is not None
 
     def run(home: Path, setup: Setup, resume: str | None = None, kill_at: int = 0) -> int:
         values, replies = setup
         order = {"home": str(home), "values": values, "replies": replies}
-        process.stdin.write(json.dumps({**order, "resume": resume, "kill_at": kill_at}) + "\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
+        orders.write(json.dumps({**order, "resume": resume, "kill_at": kill_at}) + "\n")
+        orders.flush()
+        return int(statuses.readline())
 
     yield run
-    process.stdin.close()
+    orders.close()
     process.wait(10)
-    process.stdout.close()
+    statuses.close()
 
 
 def _essence(report: Report) -> dict[str, Any]:

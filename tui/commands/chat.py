@@ -41,14 +41,12 @@ def chat(
     settings = load_settings()
     opened = ExitStack()
 
-    def build() -> Runner:
+    def build(on_event: EventSink) -> Runner:
         from dragoman.agent.audit import run_audit
-
         from dragoman.agent.workbench import open_workbench
-        from dragoman.core.events import ignore
 
         bench = opened.enter_context(
-            open_workbench(settings, subject=subject, chat=chat, on_event=ignore)
+            open_workbench(settings, subject=subject, chat=chat, on_event=on_event)
         )
 
         def answer(question: str, *, on_event: EventSink, cancelled: Cancelled) -> Report:

@@ -88,7 +88,7 @@ def test_first_frame_imports_no_torch() -> None:
 import asyncio
 from dragoman.tui.running import LazyRunner
 
-def build():
+def build(on_event):
     raise AssertionError("built before the first question")
 
 async def main():

@@ -93,7 +93,7 @@ def test_a_closed_loop_does_not_trouble_the_thread(report: Report) -> None:
 def test_the_lazy_runner_builds_once_and_tries_again_after_a_failure(report: Report) -> None:
     built: list[str] = []
 
-    def build() -> Any:
+    def build(on_event: Any) -> Any:
         built.append("try")
         if len(built) == 1:
             raise UserError("weights are missing: dragoman weights pull smollm2")
