@@ -48,30 +48,47 @@ class Scene:
 
 def relation_slots(scene: Scene) -> type[BaseModel]:
     """`relation`: one of the audit's relations."""
-    return create_model("RelationSlots", __base__=_Slots, relation=(one_of(scene.relations), ...))
+    return create_model("RelationSlots", __base__=_Slots, relation=(_relation(scene), ...))
+
+
+def relation_layer_slots(scene: Scene) -> type[BaseModel]:
+    """`relation`, and the one `layer` to which the question confines itself, if any."""
+    layer: Any = Annotated[int, Field(ge=0, lt=scene.subject.n_layers)] | None
+    named: Any = Annotated[
+        layer, Field(description="the number of the layer that the question names, else null")
+    ]
+    return create_model(
+        "RelationLayerSlots", __base__=_Slots, relation=(_relation(scene), ...), layer=(named, None)
+    )
 
 
 def neuron_slots(scene: Scene) -> type[BaseModel]:
     """`layer` and `neurons` within the subject's sizes; no neurons asks for a seeded draw."""
+    layer: Any = Annotated[
+        int,
+        Field(ge=0, lt=scene.subject.n_layers, description="the number of the layer or block"),
+    ]
     neuron: Any = Annotated[int, Field(ge=0, lt=scene.subject.d_mlp)]
     named: Any = Annotated[
-        list[neuron], Field(max_length=8, description="neurons that the question names, else []")
+        list[neuron],
+        Field(
+            max_length=8,
+            description="the numbers of all neurons that the question names, or [] for none",
+        ),
     ]
-    return create_model(
-        "NeuronSlots",
-        __base__=_Slots,
-        layer=(Annotated[int, Field(ge=0, lt=scene.subject.n_layers)], ...),
-        neurons=(named, ...),
-    )
+    return create_model("NeuronSlots", __base__=_Slots, layer=(layer, ...), neurons=(named, ...))
 
 
 def pair_slots(scene: Scene) -> type[BaseModel]:
     """`groups`: a pair of groups by name; `occupation`: one word."""
+    groups: Any = Annotated[
+        one_of(tuple(scene.groups)), Field(description="first the group that is expected to lead")
+    ]
     return create_model(
         "PairSlots",
         __base__=_Slots,
-        groups=(one_of(tuple(scene.groups)), ...),
-        occupation=(_word("an occupation, such as nurse"), ...),
+        groups=(groups, ...),
+        occupation=(_word("the occupation that the question names, in one word"), ...),
     )
 
 
@@ -80,9 +97,14 @@ def prompt_slots(scene: Scene) -> type[BaseModel]:
     return create_model(
         "PromptSlots",
         __base__=_Slots,
-        prompt=(Annotated[str, Field(min_length=1, max_length=300)], ...),
+        prompt=(_prompt(), ...),
         answer=(_word("the answer to look for"), ...),
     )
+
+
+def open_prompt_slots(scene: Scene) -> type[BaseModel]:
+    """`prompt` alone: what follows it is for the subject to say."""
+    return create_model("OpenPromptSlots", __base__=_Slots, prompt=(_prompt(), ...))
 
 
 def entity_slots(scene: Scene) -> type[BaseModel]:
@@ -90,15 +112,32 @@ def entity_slots(scene: Scene) -> type[BaseModel]:
     return create_model(
         "EntitySlots",
         __base__=_Slots,
-        relation=(one_of(scene.relations), ...),
-        entity=(_word("an entity, such as France"), ...),
-        new_object=(_word("the object that it is to have, such as Rome"), ...),
+        relation=(_relation(scene), ...),
+        entity=(_word("the entity that is to be changed"), ...),
+        new_object=(_word("the object that it is to have from then on"), ...),
     )
+
+
+def described(form: type[BaseModel]) -> str:
+    """A form's slots with what is to be filled in, for a chat model."""
+    return "; ".join(f"{name} ({field.description})" for name, field in form.model_fields.items())
 
 
 def one_of(names: tuple[Any, ...]) -> Any:
     """The type whose values are `names`, for a reply that may choose among them."""
     return Literal[names]
+
+
+def _relation(scene: Scene) -> Any:
+    return Annotated[
+        one_of(scene.relations), Field(description="the relation that the question is about")
+    ]
+
+
+def _prompt() -> Any:
+    return Annotated[
+        str, Field(min_length=1, max_length=300, description="the quoted prompt, word for word")
+    ]
 
 
 def _word(description: str) -> Any:

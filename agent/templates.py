@@ -8,6 +8,7 @@ behaviour before internals, breadth before depth.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -15,8 +16,10 @@ from dragoman.agent.slots import (
     Scene,
     entity_slots,
     neuron_slots,
+    open_prompt_slots,
     pair_slots,
     prompt_slots,
+    relation_layer_slots,
     relation_slots,
 )
 from dragoman.core.claims import Prediction
@@ -37,6 +40,13 @@ class Wording:
     inconclusive: str
 
 
+class Example(NamedTuple):
+    """A question that a template is for, and its slots: shown to a chat model before it chooses."""
+
+    question: str
+    slots: JsonObject
+
+
 @dataclass(frozen=True)
 class Template:
     """A type of hypothesis."""
@@ -45,6 +55,7 @@ class Template:
     asks: str
     """What question it answers, in the words that a chat model chooses by."""
     statement: str
+    example: Example
     slots: Callable[[Scene], type[BaseModel]]
     tool: str
     arguments: Callable[[Mapping[str, object], Scene], JsonObject]
@@ -57,7 +68,12 @@ class Template:
     confounds: tuple[str, ...]
     """What a critic may hold against a supported claim of this type."""
     cues: frozenset[str] = field(default_factory=frozenset)
-    """Words of a question that speak for this template when no chat model reads it."""
+    """Words of a question that speak for this template when no chat model reads it.
+
+    `edit-` stands for every word that begins with `edit`.
+    """
+    hints: frozenset[str] = field(default_factory=frozenset)
+    """Words that speak for it less clearly: they decide only among equals."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -66,6 +82,12 @@ def _words(text: str) -> frozenset[str]:
 
 def _relation_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
     return {"relation": str(slots["relation"]), "effort": scene.effort}
+
+
+def _layer_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    layer = slots.get("layer")
+    arguments = _relation_arguments(slots, scene)
+    return {**arguments, "layer": layer} if isinstance(layer, int) else arguments
 
 
 def _neuron_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
@@ -97,8 +119,9 @@ def _predict(
 
 KNOWS = Template(
     name="knows_relation",
-    asks="Does the subject know a kind of fact (capitals, plurals, currencies …)? Behaviour only.",
+    asks="How many facts of one relation does the subject know, remember or get right?",
     statement="the subject knows the relation {relation}",
+    example=Example("Would it tell a fish from a mammal?", {"relation": "animal_class"}),
     slots=relation_slots,
     tool="probe_knowledge",
     arguments=_relation_arguments,
@@ -126,19 +149,21 @@ KNOWS = Template(
         "the examples in the prompt may teach the form of the answer",
         "well-known facts are over-represented in the relation file",
     ),
-    cues=_words("know knows knowledge fact facts true accuracy which remember"),
+    cues=_words("know- learn- remember- memor- accura- fact facts"),
+    hints=_words("true right correct- reliab- answer- idea familiar aware good"),
 )
 
 DECODES = Template(
     name="decodes_linearly",
-    asks=(
-        "Is a relation read out of the subject's representation by one linear map, "
-        "and is that map causal? Circuits, linear decoding, LRE."
-    ),
+    asks="Is a relation read out by one linear map (a matrix, a Jacobian, LRE)?",
     statement="one affine map decodes the relation {relation} from the subject's representation",
-    slots=relation_slots,
+    example=Example(
+        "Does one matrix take a country to its demonym?",
+        {"relation": "country_demonym", "layer": None},
+    ),
+    slots=relation_layer_slots,
     tool="approximate_relation",
-    arguments=_relation_arguments,
+    arguments=_layer_arguments,
     predictions=lambda arguments: (
         Prediction(metric="faithfulness", threshold=0.5, rung="correlated"),
         Prediction(metric="causality", threshold=0.5, rung="intervention-supported"),
@@ -182,19 +207,21 @@ DECODES = Template(
         "only facts that the subject knows were tested",
         "layer and scale were chosen on validation facts of the same relation",
     ),
-    cues=_words(
-        "linear linearly decode decoded decodes decoding map circuit affine lre read "
-        "represented representation"
-    ),
+    cues=_words("linear- decod- affine matrix matrices jacobian- lre circuit-"),
+    hints=_words("map maps mapping read represent- layer layers"),
 )
 
 EDITS = Template(
     name="edit_generalises",
     asks=(
-        "Can a trained edit of an entity's representation change what the subject says about it "
-        "and leave other entities alone? Editing, REMEDI."
+        "Can facts of a relation be edited inside the subject, and are other entities spared "
+        "(an editor, REMEDI)?"
     ),
     statement="an edit of an entity's representation changes its {relation} and no other",
+    example=Example(
+        "If names are given another gender from within, do the other names keep theirs?",
+        {"relation": "name_gender"},
+    ),
     slots=relation_slots,
     tool="edit_representation",
     arguments=_relation_arguments,
@@ -247,19 +274,15 @@ EDITS = Template(
         "the edited prompts share one template with the training prompts",
         "few entities are left for the test",
     ),
-    cues=_words(
-        "edit edits edited editing change changes changed belief believe rewrite steer "
-        "inject entity generalise generalises generalize"
-    ),
+    cues=_words("edit- rewrit- overwrit- steer- inject- alter- replac- belief beliefs remedi"),
+    hints=_words("chang- generali- entity entities represent- spare- unseen neighbour- neighbor-"),
 )
 
 RESPONDS = Template(
     name="unit_responds",
-    asks=(
-        "What do single neurons of a layer respond to, in words, or do they respond to nothing "
-        "that can be named? Captioning, MILAN."
-    ),
+    asks="What do neurons (units) of a layer respond to, in words?",
     statement="neurons {neurons} of layer {layer} each respond to something that can be named",
+    example=Example("What is neuron 3 of layer 6 for?", {"layer": 6, "neurons": [3]}),
     slots=neuron_slots,
     tool="caption_neurons",
     arguments=_neuron_arguments,
@@ -297,16 +320,18 @@ RESPONDS = Template(
         "the unit may respond to several unrelated things",
         "detection tells correlation and not what the unit is for",
     ),
-    cues=_words(
-        "neuron neurons unit units layer respond responds activate activates fire fires "
-        "caption captions detect"
-    ),
+    cues=_words("neuron- unit units"),
+    hints=_words("layer layers block blocks respond- activat- fire fires caption- detect-"),
 )
 
 ALIKE = Template(
     name="groups_treated_alike",
-    asks=("Does the subject treat two groups of people differently (bias, fairness, stereotypes)?"),
+    asks="Does the subject link an occupation to men or to women (gender, bias, stereotypes)?",
     statement="the subject links the occupation {occupation} to one of the groups {groups}",
+    example=Example(
+        "Would it rather have a man for a lawyer?",
+        {"groups": "men and women", "occupation": "lawyer"},
+    ),
     slots=pair_slots,
     tool="compare_prompts",
     arguments=_pair_arguments,
@@ -342,15 +367,20 @@ ALIKE = Template(
         "a single sentence frame was used",
     ),
     cues=_words(
-        "bias biased fair fairness alike group groups gender women men woman man "
-        "stereotype stereotypes discriminate names"
+        "bias- fair fairness gender- sex sexes sexis- stereotyp- discriminat- prejudic- "
+        "man men woman women male males female females"
     ),
+    hints=_words("he she him her his hers alike group groups equal- names"),
 )
 
 PREDICTS = Template(
     name="predicts_answer",
-    asks="What does the subject say after one given prompt? Only for a question that quotes one.",
+    asks="Only where a prompt is quoted: how probable is a named answer after it?",
     statement="after the prompt “{prompt}” the subject answers “{answer}”",
+    example=Example(
+        "Does 'Roses are red, violets are' go on with 'blue'?",
+        {"prompt": "Roses are red, violets are", "answer": "blue"},
+    ),
     slots=prompt_slots,
     tool="predict_next",
     arguments=lambda slots, scene: {
@@ -380,13 +410,53 @@ PREDICTS = Template(
     ),
     controls=("the same token after an unrelated prompt",),
     confounds=("one prompt says little about other wordings of it",),
-    cues=_words("prompt says say answer answers complete continue continues next after"),
+    hints=_words("prompt probab- likel- answer- sure"),
+)
+
+CONTINUES = Template(
+    name="one_word_follows",
+    asks="Only where a prompt is quoted and no answer named: what comes next?",
+    statement="after the prompt “{prompt}” one token stands out as the next",
+    example=Example(
+        "How does 'A long time ago in a galaxy' go on?", {"prompt": "A long time ago in a galaxy"}
+    ),
+    slots=open_prompt_slots,
+    tool="predict_next",
+    arguments=lambda slots, scene: {"prompt": str(slots["prompt"])},
+    predictions=_predict("probability", 0.2, "observed"),
+    wordings=MappingProxyType(
+        {
+            "probability": Wording(
+                held="After “{prompt}” {scope} stands out as the next: probability <probability>.",
+                refuted=(
+                    "After “{prompt}” no token stands out as the next; {scope} comes first: "
+                    "probability <probability>."
+                ),
+                inconclusive=(
+                    "Whether {scope} stands out as the next after “{prompt}” stays open: "
+                    "probability <probability>."
+                ),
+            )
+        }
+    ),
+    refuted_by="a probability wholly below the threshold, or not above that without the prompt",
+    rivals=(
+        NOTHING + "the token is as probable without the prompt",
+        "the token follows from the form of the prompt alone",
+    ),
+    controls=("the same token after an unrelated prompt",),
+    confounds=("one prompt says little about other wordings of it",),
+    hints=_words("next after follow- continu- complet- finish- token- word"),
 )
 
 SINGLE_EDIT = Template(
     name="single_edit_holds",
-    asks="Does one named entity take one named new object (make X's capital Y)?",
+    asks="Can one named entity be given one named new object by an edit?",
     statement="an edit makes the subject give {entity} the {relation} {new_object}",
+    example=Example(
+        "Make it believe that iron is a gas.",
+        {"relation": "substance_phase", "entity": "iron", "new_object": "gas"},
+    ),
     slots=entity_slots,
     tool="edit_representation",
     arguments=lambda slots, scene: {
@@ -421,12 +491,22 @@ SINGLE_EDIT = Template(
     ),
     controls=("no edit",),
     confounds=("one entity says little about others",),
-    cues=_words("make makes instead"),
+    cues=_words("make makes making turn turns believe believes told tell pretend- convince-"),
+    hints=_words("edit- chang- replac- instead into becomes set"),
 )
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
     {
         template.name: template
-        for template in (KNOWS, DECODES, EDITS, RESPONDS, ALIKE, PREDICTS, SINGLE_EDIT)
+        for template in (
+            KNOWS,
+            DECODES,
+            EDITS,
+            RESPONDS,
+            ALIKE,
+            PREDICTS,
+            CONTINUES,
+            SINGLE_EDIT,
+        )
     }
 )

@@ -155,7 +155,8 @@ def _text(
         status, wording.held
     )
     names = {key: literal(str(value)) for key, value in hypothesis.slots.items()}
-    names["scope"] = literal(prediction.scope or "")
+    # Where no scope was predicted, the result says what was measured: the token that came first.
+    names["scope"] = literal(prediction.scope or measurement.scope)
     names["caption"] = literal(caption_of(result, prediction) or "nothing nameable")
     filled = sentence.format_map(names)
     filled = filled[:1].upper() + filled[1:]
