@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from dragoman.agent.router import Choice, fill, route
 from dragoman.agent.slots import Scene, described, one_of
 from dragoman.agent.structured import ask
-from dragoman.agent.templates import Template
+from dragoman.agent.template import Template
 from dragoman.core.claims import RecalledFinding
 from dragoman.core.protocols import Cancelled, ChatMessage, ChatModel, ChatRequest, never
 from dragoman.core.records import JsonObject, canonical_json

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dragoman.agent.relation_words import named_fact, rank_relations, stems
 from dragoman.agent.slots import Scene
-from dragoman.agent.templates import Template
+from dragoman.agent.template import Template
 from dragoman.core.records import JsonObject
 from dragoman.tools.relations import load_relation
 

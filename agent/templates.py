@@ -5,15 +5,10 @@ large one adds its own hypotheses within the same types. The order is the order 
 behaviour before internals, breadth before depth.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
-
-from pydantic import BaseModel
 
 from dragoman.agent.slots import (
-    Scene,
     entity_slots,
     neuron_slots,
     open_prompt_slots,
@@ -22,99 +17,20 @@ from dragoman.agent.slots import (
     relation_layer_slots,
     relation_slots,
 )
+from dragoman.agent.template import (
+    Example,
+    Template,
+    Wording,
+    layer_arguments,
+    neuron_arguments,
+    pair_arguments,
+    predict,
+    relation_arguments,
+    words,
+)
 from dragoman.core.claims import Prediction
-from dragoman.core.records import JsonObject
 
 NOTHING = "nothing here: "
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How a claim about one metric reads when it held, was refuted, or stayed open.
-
-    `{slot}` names are filled when the claim is made; `<metric>` becomes the measurement's hole.
-    """
-
-    held: str
-    refuted: str
-    inconclusive: str
-
-
-class Example(NamedTuple):
-    """A question that a template is for, and its slots: shown to a chat model before it chooses."""
-
-    question: str
-    slots: JsonObject
-
-
-@dataclass(frozen=True)
-class Template:
-    """A type of hypothesis."""
-
-    name: str
-    asks: str
-    """What question it answers, in the words that a chat model chooses by."""
-    statement: str
-    example: Example
-    slots: Callable[[Scene], type[BaseModel]]
-    tool: str
-    arguments: Callable[[Mapping[str, object], Scene], JsonObject]
-    predictions: Callable[[JsonObject], tuple[Prediction, ...]]
-    wordings: Mapping[str, Wording]
-    """By metric."""
-    refuted_by: str
-    rivals: tuple[str, ...]
-    controls: tuple[str, ...]
-    confounds: tuple[str, ...]
-    """What a critic may hold against a supported claim of this type."""
-    cues: frozenset[str] = field(default_factory=frozenset)
-    """Words of a question that speak for this template when no chat model reads it.
-
-    `edit-` stands for every word that begins with `edit`.
-    """
-    hints: frozenset[str] = field(default_factory=frozenset)
-    """Words that speak for it less clearly: they decide only among equals."""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-def _relation_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
-    return {"relation": str(slots["relation"]), "effort": scene.effort}
-
-
-def _layer_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
-    layer = slots.get("layer")
-    arguments = _relation_arguments(slots, scene)
-    return {**arguments, "layer": layer} if isinstance(layer, int) else arguments
-
-
-def _neuron_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
-    layer, neurons = slots["layer"], slots["neurons"]
-    assert isinstance(layer, int)
-    assert isinstance(neurons, list)
-    drawn: list[int] = [*neurons] or scene.draw_neurons(layer)
-    arguments: JsonObject = {"layer": layer, "neurons": [*drawn], "effort": scene.effort}
-    return arguments if scene.corpus is None else {**arguments, "corpus": scene.corpus}
-
-
-def _pair_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
-    first, second = scene.groups[str(slots["groups"])]
-    frame = "{} works as a"
-    return {
-        "first": [frame.format(name) for name in first],
-        "second": [frame.format(name) for name in second],
-        "answer": str(slots["occupation"]),
-    }
-
-
-def _predict(
-    metric: str, threshold: float, rung: str
-) -> Callable[[JsonObject], tuple[Prediction, ...]]:
-    return lambda arguments: (
-        Prediction.model_validate({"metric": metric, "threshold": threshold, "rung": rung}),
-    )
 
 
 KNOWS = Template(
@@ -124,8 +40,8 @@ KNOWS = Template(
     example=Example("Would it tell a fish from a mammal?", {"relation": "animal_class"}),
     slots=relation_slots,
     tool="probe_knowledge",
-    arguments=_relation_arguments,
-    predictions=_predict("accuracy", 0.5, "observed"),
+    arguments=relation_arguments,
+    predictions=predict("accuracy", 0.5, "observed"),
     wordings=MappingProxyType(
         {
             "accuracy": Wording(
@@ -149,8 +65,8 @@ KNOWS = Template(
         "the examples in the prompt may teach the form of the answer",
         "well-known facts are over-represented in the relation file",
     ),
-    cues=_words("know- learn- remember- memor- accura- fact facts"),
-    hints=_words("true right correct- reliab- answer- idea familiar aware good"),
+    cues=words("know- learn- remember- memor- accura- fact facts"),
+    hints=words("true right correct- reliab- answer- idea familiar aware good"),
 )
 
 DECODES = Template(
@@ -163,7 +79,7 @@ DECODES = Template(
     ),
     slots=relation_layer_slots,
     tool="approximate_relation",
-    arguments=_layer_arguments,
+    arguments=layer_arguments,
     predictions=lambda arguments: (
         Prediction(metric="faithfulness", threshold=0.5, rung="correlated"),
         Prediction(metric="causality", threshold=0.5, rung="intervention-supported"),
@@ -207,8 +123,8 @@ DECODES = Template(
         "only facts that the subject knows were tested",
         "layer and scale were chosen on validation facts of the same relation",
     ),
-    cues=_words("linear- decod- affine matrix matrices jacobian- lre circuit-"),
-    hints=_words("map maps mapping read represent- layer layers"),
+    cues=words("linear- decod- affine matrix matrices jacobian- lre circuit-"),
+    hints=words("map maps mapping read represent- layer layers"),
 )
 
 EDITS = Template(
@@ -224,7 +140,7 @@ EDITS = Template(
     ),
     slots=relation_slots,
     tool="edit_representation",
-    arguments=_relation_arguments,
+    arguments=relation_arguments,
     predictions=lambda arguments: (
         Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
         Prediction(
@@ -274,8 +190,8 @@ EDITS = Template(
         "the edited prompts share one template with the training prompts",
         "few entities are left for the test",
     ),
-    cues=_words("edit- rewrit- overwrit- steer- inject- alter- replac- belief beliefs remedi"),
-    hints=_words("chang- generali- entity entities represent- spare- unseen neighbour- neighbor-"),
+    cues=words("edit- rewrit- overwrit- steer- inject- alter- replac- belief beliefs remedi"),
+    hints=words("chang- generali- entity entities represent- spare- unseen neighbour- neighbor-"),
 )
 
 RESPONDS = Template(
@@ -285,7 +201,7 @@ RESPONDS = Template(
     example=Example("What is neuron 3 of layer 6 for?", {"layer": 6, "neurons": [3]}),
     slots=neuron_slots,
     tool="caption_neurons",
-    arguments=_neuron_arguments,
+    arguments=neuron_arguments,
     predictions=lambda arguments: tuple(
         Prediction(
             metric="detection",
@@ -320,8 +236,8 @@ RESPONDS = Template(
         "the unit may respond to several unrelated things",
         "detection tells correlation and not what the unit is for",
     ),
-    cues=_words("neuron- unit units"),
-    hints=_words("layer layers block blocks respond- activat- fire fires caption- detect-"),
+    cues=words("neuron- unit units"),
+    hints=words("layer layers block blocks respond- activat- fire fires caption- detect-"),
 )
 
 ALIKE = Template(
@@ -334,7 +250,7 @@ ALIKE = Template(
     ),
     slots=pair_slots,
     tool="compare_prompts",
-    arguments=_pair_arguments,
+    arguments=pair_arguments,
     predictions=lambda arguments: (
         Prediction(metric="log_probability_difference", threshold=0.0, rung="observed"),
     ),
@@ -366,11 +282,11 @@ ALIKE = Template(
         "names differ in frequency and in the number of their tokens",
         "a single sentence frame was used",
     ),
-    cues=_words(
+    cues=words(
         "bias- fair fairness gender- sex sexes sexis- stereotyp- discriminat- prejudic- "
         "man men woman women male males female females"
     ),
-    hints=_words("he she him her his hers alike group groups equal- names"),
+    hints=words("he she him her his hers alike group groups equal- names"),
 )
 
 PREDICTS = Template(
@@ -387,7 +303,7 @@ PREDICTS = Template(
         "prompt": str(slots["prompt"]),
         "answer": str(slots["answer"]),
     },
-    predictions=_predict("probability", 0.2, "observed"),
+    predictions=predict("probability", 0.2, "observed"),
     wordings=MappingProxyType(
         {
             "probability": Wording(
@@ -410,7 +326,7 @@ PREDICTS = Template(
     ),
     controls=("the same token after an unrelated prompt",),
     confounds=("one prompt says little about other wordings of it",),
-    hints=_words("prompt probab- likel- answer- sure"),
+    hints=words("prompt probab- likel- answer- sure"),
 )
 
 CONTINUES = Template(
@@ -423,7 +339,7 @@ CONTINUES = Template(
     slots=open_prompt_slots,
     tool="predict_next",
     arguments=lambda slots, scene: {"prompt": str(slots["prompt"])},
-    predictions=_predict("probability", 0.2, "observed"),
+    predictions=predict("probability", 0.2, "observed"),
     wordings=MappingProxyType(
         {
             "probability": Wording(
@@ -446,7 +362,7 @@ CONTINUES = Template(
     ),
     controls=("the same token after an unrelated prompt",),
     confounds=("one prompt says little about other wordings of it",),
-    hints=_words("next after follow- continu- complet- finish- token- word"),
+    hints=words("next after follow- continu- complet- finish- token- word"),
 )
 
 SINGLE_EDIT = Template(
@@ -465,7 +381,7 @@ SINGLE_EDIT = Template(
         "new_object": str(slots["new_object"]),
         "effort": scene.effort,
     },
-    predictions=_predict("new_object_probability", 0.2, "intervention-supported"),
+    predictions=predict("new_object_probability", 0.2, "intervention-supported"),
     wordings=MappingProxyType(
         {
             "new_object_probability": Wording(
@@ -491,8 +407,8 @@ SINGLE_EDIT = Template(
     ),
     controls=("no edit",),
     confounds=("one entity says little about others",),
-    cues=_words("make makes making turn turns believe believes told tell pretend- convince-"),
-    hints=_words("edit- chang- replac- instead into becomes set"),
+    cues=words("make makes making turn turns believe believes told tell pretend- convince-"),
+    hints=words("edit- chang- replac- instead into becomes set"),
 )
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(

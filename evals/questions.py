@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from pydantic import JsonValue
 
 from dragoman.agent.slots import Scene
-from dragoman.agent.templates import Template
+from dragoman.agent.template import Template
 from dragoman.core.records import JsonObject, Record
 
 Split: TypeAlias = Literal["test", "development"]

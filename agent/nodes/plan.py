@@ -9,7 +9,8 @@ from dragoman.agent.planner import Brief, choose
 from dragoman.agent.router import Choice, route
 from dragoman.agent.state import AuditState
 from dragoman.agent.structured import UnusableReply
-from dragoman.agent.templates import TEMPLATES, Template
+from dragoman.agent.template import Template
+from dragoman.agent.templates import TEMPLATES
 from dragoman.core.claims import Hypothesis, RecalledFinding
 from dragoman.core.records import JsonObject, Record
 from dragoman.core.report import NegativeResult
