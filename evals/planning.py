@@ -167,10 +167,11 @@ def _tell(text: str) -> None:
 _INTRODUCTION = """
 # Planning: are the right experiments chosen?
 
-{n} questions as a person would put them were given to the planner as it stands. They were \
-written before the planner's words were read, and nothing is tuned on them; a development split \
-of its own is there for that. The scene is an audit of `smollm2` with all relations; no \
-experiment is run.
+{n} questions as a person would put them were given to the planner as it stands. No experiment \
+is run; the scene is an audit of `smollm2` with all relations. The questions were written before \
+the planner's words were read, and the planner was improved on a development split apart from \
+them. Both splits have one author, though, who also widened the fixed protocol's word lists: \
+take its figures for an upper estimate of what other people's wording would give.
 
 - **tool**: the first test chosen uses an acceptable tool.
 - **arguments**: that, and every argument that the question settles (relation, layer, neurons, \
@@ -178,6 +179,9 @@ prompt, entity …) is right.
 - **either of two**: one of the first two tests uses an acceptable tool.
 - **no usable reply**: the chat model never gave what was asked for; counted as wrong. In an \
 audit the fixed protocol takes over.
+
+The chat model is shown what the fixed protocol would choose and may choose otherwise, so the \
+difference between the two rows is what it adds or spoils.
 
 In brackets stand Wilson's 95% intervals. *By lot* is computed: a template drawn uniformly (a \
 tool drawn uniformly would be right in {by_tool:.2f}), its relation drawn uniformly, text and \
