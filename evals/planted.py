@@ -37,8 +37,6 @@ from dragoman.tools.subjects.planted import Planted, plant
 N_JACOBIANS = 6
 ZERO = 1e-4
 """A Jacobian smaller than this, relative to the planted map, is rounding."""
-SPARED = "edited entity mentioned before the question"
-"""The scope of `neighbourhood_specificity` in which the planted subject looks at the neighbour."""
 N_DECOYS = 10
 """Neurons with nothing to say that are captioned beside the planted units."""
 
@@ -130,11 +128,11 @@ def editing(laboratory: Laboratory) -> Iterator[Row]:
     )
     yield Row(
         "edit_representation",
-        "cue reads the nearest creature, so an edited one before it is left aside",
+        "the cue reads one creature; an edit of another that is mentioned leaves it alone",
         "neighbourhood_specificity",
         True,
-        subject.measurement("neighbourhood_specificity", SPARED),
-        twin.measurement("neighbourhood_specificity", SPARED),
+        subject.measurement("neighbourhood_specificity"),
+        twin.measurement("neighbourhood_specificity"),
     )
     looked_up = laboratory.run(
         edit_representation,

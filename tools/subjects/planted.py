@@ -6,7 +6,8 @@ rotation spreads over all of `d_model`, it does four things and nothing else:
 - *Linear relation* ("{} lives in"): block 1 looks up each subject and writes its attribute into the
   subject's own residual; block 4 carries that attribute, at the cue word, through the known matrix
   `relation_map` to where the unembedding reads it. So at the outputs of blocks 1, 2 and 3 the
-  relation is exactly linear.
+  relation is exactly linear. The cue reads the nearest subject, unless "not" or "unlike" stands
+  right before that one.
 - *Looked-up relation* ("{} likes to eat"): block 0 copies the subject's identity to the cue word,
   where block 5 looks it up. The facts are as well known, yet no block output at the subject has any
   influence on them: nothing to linearise, nothing to edit.

@@ -19,6 +19,7 @@ from dragoman.tools.subjects.planted_words import (
     DOCUMENT_START,
     LINEAR,
     LOOKED_UP,
+    NEGATORS,
     UNKNOWN,
     Lexicon,
 )
@@ -26,7 +27,7 @@ from dragoman.tools.subjects.planted_words import (
 Floats = npt.NDArray[np.float64]
 
 N_OBJECTS = 12
-N_LAYERS, N_HEADS, D_HEAD, D_MLP = 6, 4, 32, 80
+N_LAYERS, N_HEADS, D_HEAD, D_MLP = 6, 5, 32, 80
 N_BITS, N_MATCHED = 16, 7
 """Signs that each word carries, and how many parities a unit without a name has to find right."""
 FETCH_LAYER, ENRICH_LAYER, UNIT_LAYER, ANSWER_LAYER, LOOKUP_LAYER = 0, 1, 2, 4, 5
@@ -36,6 +37,8 @@ _WIDTHS = {
     "subject": 1,
     "linear cue": 1,
     "lookup cue": 1,
+    "negator": 1,
+    "set aside": 1,
     "identity": D_HEAD,
     "attribute": N_OBJECTS,
     "fetched": D_HEAD,
@@ -45,7 +48,7 @@ _WIDTHS = {
     "class noise": len(CLASSES),
     "signs": N_BITS,
     "parity": N_BITS,
-    "unit output": 10,
+    "unit output": 8,
 }
 D_MODEL = 160
 _LAGS = (3, 5, 7)
@@ -73,16 +76,16 @@ class Weights:
         # What steers attention is written large and read faintly, as networks do: else a trace of
         # it in any edit of another part would steer attention too.
         self.size = np.ones(D_MODEL)
-        for name in ("constant", "start", "subject", "linear cue", "lookup cue"):
-            self.size[self.at[name]] = 20.0
+        self.size[: self.at["identity"].start] = 20.0
         self.codes = _orthogonal(N_OBJECTS, generator)
         """One attribute each row, orthonormal."""
         self.map = _orthogonal(N_OBJECTS, generator) * generator.uniform(0.6, 1.6, N_OBJECTS)
         d_vocab = len(lexicon.words)
         self.embedding = np.zeros((d_vocab, D_MODEL))
         self.unembedding = np.zeros((d_vocab, D_MODEL))
-        shapes = {"q": (128, D_MODEL), "k": (128, D_MODEL), "v": (128, D_MODEL)}
-        shapes |= {"o": (D_MODEL, 128), "gate": (D_MLP, D_MODEL), "up": (D_MLP, D_MODEL)}
+        heads = N_HEADS * D_HEAD
+        shapes = {"q": (heads, D_MODEL), "k": (heads, D_MODEL), "v": (heads, D_MODEL)}
+        shapes |= {"o": (D_MODEL, heads), "gate": (D_MLP, D_MODEL), "up": (D_MLP, D_MODEL)}
         shapes |= {"down": (D_MODEL, D_MLP)}
         self.layers = [
             {name: np.zeros(shape) for name, shape in shapes.items()} for _ in range(N_LAYERS)
@@ -92,6 +95,7 @@ class Weights:
         self._embed()
         self._unembed()
         self._hash_context()
+        self._set_aside()
         self._fetch_identities()
         self._enrich_subjects()
         self._place_units(units)
@@ -105,6 +109,7 @@ class Weights:
         table[lexicon.ids(lexicon.subjects), at["subject"]] = 1.0
         table[lexicon.id(LINEAR.cue), at["linear cue"]] = 1.0
         table[lexicon.id(LOOKED_UP.cue), at["lookup cue"]] = 1.0
+        table[lexicon.ids(NEGATORS), at["negator"]] = 1.0
         identity = self.generator.normal(size=(len(lexicon.words), D_HEAD))
         table[:, at["identity"]] = identity / np.linalg.norm(identity, axis=1, keepdims=True)
         signs = np.tile([[1.0], [-1.0]], (len(lexicon.words) // 2 + 1, N_BITS))
@@ -140,14 +145,9 @@ class Weights:
         """
         layer, at = self.layers[FETCH_LAYER], self.at
         for head, lag in enumerate(_LAGS, start=1):
-            rows = head * D_HEAD
-            for pair in range(4):
-                angle = -_frequency(pair) * lag
-                layer["q"][rows + pair, at["constant"]] = 60 * math.cos(angle)
-                layer["q"][rows + pair + D_HEAD // 2, at["constant"]] = 60 * math.sin(angle)
-                layer["k"][rows + pair, at["constant"]] = 1.0
-            layer["v"][rows : rows + N_BITS, at["signs"]] = np.eye(N_BITS)
-            layer["o"][at["parity"], rows : rows + N_BITS] = np.eye(N_BITS)
+            copied = self._attend_back(layer, head, lag, N_BITS)
+            layer["v"][copied, at["signs"]] = np.eye(N_BITS)
+            layer["o"][at["parity"], copied] = np.eye(N_BITS)
         for first, knee, slope in ((0, 1.0, -2.0), (N_BITS, -1.0, 2.0)):
             neurons = slice(first, first + N_BITS)
             layer["gate"][neurons, at["parity"]] = np.eye(N_BITS)
@@ -155,6 +155,24 @@ class Weights:
             layer["down"][at["parity"], neurons] = slope * np.eye(N_BITS)
         layer["gate"][2 * N_BITS, at["constant"]] = 1.0
         layer["down"][at["parity"], 2 * N_BITS] = 2.0
+
+    def _attend_back(
+        self, layer: dict[str, Floats], head: int, lag: int, width: int
+    ) -> "slice[int, int, None]":
+        """Let `head` look exactly `lag` tokens back; where its first `width` values are."""
+        rows, at = head * D_HEAD, self.at["constant"]
+        for pair in range(4):
+            angle = -_frequency(pair) * lag
+            layer["q"][rows + pair, at] = 60 * math.cos(angle)
+            layer["q"][rows + pair + D_HEAD // 2, at] = 60 * math.sin(angle)
+            layer["k"][rows + pair, at] = 1.0
+        return slice(rows, rows + width)
+
+    def _set_aside(self) -> None:
+        layer = self.layers[FETCH_LAYER]
+        copied = self._attend_back(layer, len(_LAGS) + 1, 1, 1)
+        layer["v"][copied, self.at["negator"]] = 1.0
+        layer["o"][self.at["set aside"], copied] = 1.0
 
     def _match_parities(self, layer: dict[str, Floats], neurons: list[int]) -> None:
         """Each of `neurons` is 1 where some parities are all as it wants them, and else 0."""
@@ -203,7 +221,7 @@ class Weights:
         self._match_parities(layer, [neuron for neuron in range(D_MLP) if neuron not in units])
         layer["gate"][units, at["class"]] = 2 * self.class_codes
         layer["gate"][units, at["constant"]] = -1.0
-        layer["down"][at["unit output"]] = self.generator.normal(size=(10, D_MLP)) * 0.3
+        layer["down"][at["unit output"]] = self.generator.normal(size=(8, D_MLP)) * 0.3
 
     def _answer_linearly(self) -> None:
         layer = self.layers[ANSWER_LAYER]
@@ -212,7 +230,7 @@ class Weights:
         layer["o"][self.at["linear answer"], :N_OBJECTS] = self.map
 
     def _attend_to_last_subject(self, layer: dict[str, Floats], cue: str) -> None:
-        """Head 0: from the cue to the nearest subject before it; from all else to the start.
+        """Head 0: from the cue to the nearest subject not set aside; from all else to the start.
 
         Rotary pair 6 turns by less than a quarter over the longest prompt, so a query at a right
         angle to its keys scores -sin of the distance: nearer is better, by 5 nats a token. Pairs 14
@@ -225,6 +243,7 @@ class Weights:
         layer["k"][6, at["constant"]] = 1.0
         layer["q"][15, at[cue]] = 100.0
         layer["k"][15, at["subject"]] = 1.0
+        layer["k"][15, at["set aside"]] = -1.0
         layer["q"][14, at["constant"]] = 40.0
         layer["k"][14, at["start"]] = 1.0
 

@@ -71,6 +71,10 @@ _TEMPLATE_WORDS = (
 )
 
 
+NEGATORS = ("not", "unlike")
+"""A creature right after one of these is set aside: "Bakemi, unlike Rusofa, lives in"."""
+
+
 class Planting(NamedTuple):
     """Which relation a kind of fact is, and how it is asked for."""
 
@@ -148,7 +152,7 @@ def make_lexicon(n_subjects: int, n_objects: int, generator: np.random.Generator
     known = [word for words in CLASSES.values() for word in words]
     words = (
         *(DOCUMENT_START, UNKNOWN),
-        *dict.fromkeys((*ORDINARY, *_TEMPLATE_WORDS, *known)),
+        *dict.fromkeys((*ORDINARY, *_TEMPLATE_WORDS, *NEGATORS, *known)),
         *(*subjects, *places, *foods, *fears),
     )
     balanced = np.arange(n_subjects) % n_objects

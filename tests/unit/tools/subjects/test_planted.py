@@ -118,6 +118,28 @@ def test_the_map_carries_one_subject_to_anothers_answer(planted: Planted) -> Non
         assert [subject.token_text(int(token)) for token in best] == wanted
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "One of them is {other} . The home of {asked} is in",
+        "{other} lives in {place} . The home of {asked} is in",
+        "{asked} , unlike {other} , lives in",
+        "The home of {asked} and not {other} is in",
+    ],
+)
+def test_the_cue_reads_the_subject_that_is_asked_about(planted: Planted, template: str) -> None:
+    samples = planted.truth.linear.samples
+    pairs = list(zip(samples, (*samples[1:], samples[0]), strict=True))
+    texts = [
+        template.format(asked=asked.subject, other=other.subject, place=other.object)
+        for asked, other in pairs
+    ]
+    best = planted.subject.log_probs(texts).argmax(-1)
+    assert [planted.subject.token_text(int(token)) for token in best] == [
+        asked.object for asked, _ in pairs
+    ]
+
+
 @pytest.mark.parametrize("role", ["looked_up", "absent"])
 def test_nothing_at_the_subject_reaches_the_other_relations(planted: Planted, role: str) -> None:
     relation: Relation = getattr(planted.truth, role)
@@ -224,7 +246,7 @@ def test_saved_folders_are_the_same_subjects(planted: Planted, tmp_path: Path) -
     texts = ["People say that the dog lives in"]
     for name, subject in (("subject", planted.subject), ("twin", planted.twin)):
         loaded = load_folder(tmp_path / name)
-        assert torch.equal(loaded.log_probs(texts), subject.log_probs(texts))
+        assert torch.allclose(loaded.log_probs(texts), subject.log_probs(texts), atol=1e-3)
         assert loaded.identity.digest == subject.identity.digest
     truth = PlantedTruth.model_validate_json((tmp_path / "truth.json").read_text("utf-8"))
     assert truth == planted.truth
