@@ -27,15 +27,19 @@ class AffineEditor(nn.Module):
     already pushes the right way, and learns the correction. Residual streams have a few huge
     coordinates: dividing by the spread makes one learning rate fit all of them. The map from
     h_attr to d is affine all the same.
+
+    `strength` (alpha) multiplies the whole direction; it is 1 in training and chosen afterwards.
     """
 
     mean: Float[Tensor, " d_model"]
     scale: Float[Tensor, " d_model"]
+    strength: Float[Tensor, ""]
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(d_model))
         self.register_buffer("scale", torch.ones(d_model))
+        self.register_buffer("strength", torch.ones(()))
         self.weight = nn.Parameter(torch.zeros(d_model, d_model))
         self.bias = nn.Parameter(torch.zeros(d_model))
 
@@ -49,7 +53,8 @@ class AffineEditor(nn.Module):
     ) -> Float[Tensor, "record d_model"]:
         """One direction for each attribute vector."""
         centred = attributes - self.mean
-        return centred + centred / self.scale @ self.weight.T + self.bias
+        correction = centred / self.scale @ self.weight.T + self.bias
+        return self.strength * (centred + correction)
 
 
 def read_attributes(

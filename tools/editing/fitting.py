@@ -2,26 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import numpy as np
 import torch
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
-from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.editor import AffineEditor, read_attributes
+from dragoman.tools.editing.judging import Judge, token_of
 from dragoman.tools.editing.knowledge import Knowledge
-from dragoman.tools.editing.records import EditRecord, Split, ask, state, swap_objects
+from dragoman.tools.editing.material import build_material
+from dragoman.tools.editing.metrics import harmonic_mean
+from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, edit_probes, neighbour_probes
+from dragoman.tools.editing.records import EditRecord, Split, state, swap_objects
 from dragoman.tools.editing.training import (
     EpochMeasure,
-    Examples,
     TrainingSettings,
     train_editor,
 )
 from dragoman.tools.registry import Effort
 from dragoman.tools.subjects.language import LanguageSubject
 
-Step = Callable[[int, int, str], None]
+Step: TypeAlias = Callable[[int, int, str], None]
 
 
 class Plan(Record):
@@ -30,6 +32,7 @@ class Plan(Record):
     depths: tuple[float, ...]
     """Candidate layers, as fractions of the subject's depth."""
     max_facts: int
+    max_templates: int
     trial_records: int
     """Training records of the one epoch that each candidate layer gets."""
     train_records: int
@@ -46,24 +49,26 @@ class Plan(Record):
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(
         depths=(0.45, 0.6),
-        max_facts=48,
-        trial_records=96,
-        train_records=288,
+        max_facts=40,
+        max_templates=3,
+        trial_records=64,
+        train_records=256,
         max_epochs=2,
         validation_per_entity=3,
         max_validation_entities=8,
-        max_test_entities=12,
+        max_test_entities=10,
         test_per_entity=2,
         neighbours_per_record=1,
         generated_prompts=4,
         generated_tokens=24,
     ),
     "full": Plan(
-        depths=(0.2, 0.35, 0.45, 0.55, 0.65, 0.75),
+        depths=(0.3, 0.4, 0.5, 0.6, 0.7),
         max_facts=120,
+        max_templates=6,
         trial_records=160,
-        train_records=1200,
-        max_epochs=6,
+        train_records=640,
+        max_epochs=5,
         validation_per_entity=4,
         max_validation_entities=16,
         max_test_entities=40,
@@ -75,12 +80,29 @@ PLANS: dict[Effort, Plan] = {
 }
 
 
+_STRENGTHS = (1.0, 0.8, 0.6, 0.4)
+_STRENGTH_RECORDS = 16
+
+
 class LayerTrial(Record):
     """What one epoch on a few records reached at one layer, on validation entities."""
 
     layer: int
     validation_loss: float
     validation_efficacy: float
+
+
+class StrengthTrial(Record):
+    """What the trained editor does on validation entities at one strength."""
+
+    strength: float
+    efficacy: float
+    neighbourhood_specificity: float
+
+    @property
+    def score(self) -> float:
+        """Harmonic mean of the two."""
+        return harmonic_mean([self.efficacy, self.neighbourhood_specificity])
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,8 @@ class Fit:
     layer: int
     trials: tuple[LayerTrial, ...]
     """Empty when the layer was given."""
+    strengths: tuple[StrengthTrial, ...]
+    """Empty when validation entities have no neighbours to spare."""
     history: tuple[EpochMeasure, ...]
     best: EpochMeasure
 
@@ -148,8 +172,8 @@ def fit_editor(
     chosen = layers[0]
     if len(layers) > 1:
         few = pool.train[: plan.trial_records]
-        training = _examples(subject, knowledge, few, layers)
-        validation = _examples(subject, knowledge, pool.validation, layers)
+        training = build_material(subject, knowledge, few, layers, seed)
+        validation = build_material(subject, knowledge, pool.validation, layers, seed)
         brief = settings.model_copy(update={"max_epochs": 1})
         for layer in layers:
             reached = train_editor(
@@ -165,65 +189,62 @@ def fit_editor(
         chosen = min(trials, key=lambda trial: trial.validation_loss).layer
     step(0, 0, f"reading attributes at layer {chosen}")
     trained = train_editor(
-        _examples(subject, knowledge, pool.train, [chosen])[chosen],
-        _examples(subject, knowledge, pool.validation, [chosen])[chosen],
+        build_material(subject, knowledge, pool.train, [chosen], seed)[chosen],
+        build_material(subject, knowledge, pool.validation, [chosen], seed)[chosen],
         chosen,
         settings.model_copy(update={"max_epochs": plan.max_epochs}),
         seed,
         step=step,
     )
-    return Fit(trained.editor, chosen, tuple(trials), trained.history, trained.best)
+    step(0, 0, f"choosing the strength at layer {chosen}")
+    strengths = _try_strengths(subject, knowledge, pool, trained.editor, chosen, seed)
+    if strengths:
+        # Of equal scores the strongest: strengths are tried from 1 downwards.
+        trained.editor.strength.fill_(max(strengths, key=lambda trial: trial.score).strength)
+    return Fit(
+        trained.editor, chosen, tuple(trials), tuple(strengths), trained.history, trained.best
+    )
 
 
-def training_templates(knowledge: Knowledge) -> tuple[str, ...]:
-    """The rewrite template, then those beyond the second, which is held out for paraphrases."""
-    return (knowledge.rewrite, *knowledge.templates[2:])
-
-
-def held_out_template(knowledge: Knowledge) -> str | None:
-    """The template that no training prompt uses; None if the relation has only one."""
-    return knowledge.templates[1] if len(knowledge.templates) > 1 else None
-
-
-def _examples(
+@torch.no_grad()
+def _try_strengths(
     subject: LanguageSubject,
     knowledge: Knowledge,
-    records: Sequence[EditRecord],
-    layers: Sequence[int],
-) -> dict[int, list[Examples]]:
-    """By layer: the records, half of them asked through the rewrite template, half through others.
-
-    One prompt cache serves all layers of a template.
-    """
-    templates = training_templates(knowledge)
+    pool: Pool,
+    editor: AffineEditor,
+    layer: int,
+    seed: int,
+) -> list[StrengthTrial]:
+    """Efficacy and specificity on validation entities, over a grid of strengths."""
+    records = pool.validation[:_STRENGTH_RECORDS]
+    entities = {record.entity for record in pool.validation}
+    neighbours = [fact for fact in knowledge.facts if fact.subject in entities]
+    token = token_of(subject, knowledge)
+    spared = neighbour_probes(records, knowledge, token, neighbours, 1, seed)
+    edits = Judge(
+        subject, edit_probes(records, knowledge, [knowledge.rewrite]), records, token, layer
+    )
+    kept = [Judge(subject, spared[kind], records, token, layer) for kind in NEIGHBOUR_KINDS]
+    held = [judge.ask(None).kept() for judge in kept if judge.probes]
+    if not any(yes for one in held for yes in one):
+        return []
     contexts = [state(knowledge.rewrite, one.entity, one.new_object) for one in records]
-    attributes = read_attributes(subject, contexts, layers)
-    shares = np.array([_template_of(index, len(templates)) for index in range(len(records))])
-    examples: dict[int, list[Examples]] = {layer: [] for layer in layers}
-    for number, template in enumerate(templates):
-        mine = [int(index) for index in np.flatnonzero(shares == number)]
-        if not mine:
-            continue
-        entities = list(dict.fromkeys(records[index].entity for index in mine))
-        cache = PromptCache(subject, [ask(template, entity) for entity in entities], layers)
-        rows = tuple(entities.index(records[index].entity) for index in mine)
-        new = [knowledge.token(records[index].new_object) for index in mine]
-        old = [knowledge.token(records[index].old_object) for index in mine]
-        for layer in layers:
-            examples[layer].append(
-                Examples(
-                    cache,
-                    rows,
-                    attributes[layer][mine],
-                    torch.tensor(new, device=subject.device),
-                    torch.tensor(old, device=subject.device),
-                )
+    directions = editor(read_attributes(subject, contexts, [layer])[layer])
+    trials = []
+    for strength in _STRENGTHS:
+        after = [judge.ask(strength * directions).kept() for judge in kept]
+        keeps = [
+            yes
+            for one, had in zip(after, held, strict=True)
+            for yes, before in zip(one, had, strict=True)
+            if before
+        ]
+        changed = edits.ask(strength * directions).changed()
+        trials.append(
+            StrengthTrial(
+                strength=strength,
+                efficacy=sum(changed) / len(changed),
+                neighbourhood_specificity=sum(keeps) / len(keeps),
             )
-    return examples
-
-
-def _template_of(index: int, n_templates: int) -> int:
-    """Every other record goes to template 0; the rest take turns."""
-    if n_templates == 1 or index % 2 == 0:
-        return 0
-    return 1 + index // 2 % (n_templates - 1)
+        )
+    return trials

@@ -54,10 +54,14 @@ def probe_knowledge(
     relation: Relation,
     *,
     max_facts: int,
+    max_templates: int,
     seed: int,
     keep: Sequence[str] = (),
 ) -> Knowledge:
-    """Ask for every fact (a seeded sample of `max_facts`, entities `keep` included) bare."""
+    """Ask for every fact (a seeded sample of `max_facts`, entities `keep` included) bare.
+
+    At most `max_templates` templates are tried, in the order of `all_templates`.
+    """
     facts = _some(relation.samples, max_facts, seed, frozenset(keep))
     objects = tuple(dict.fromkeys(fact.object for fact in facts))
     first_tokens = {name: subject.first_token(name) for name in objects}
@@ -65,7 +69,7 @@ def probe_knowledge(
     true_ids = torch.tensor([first_tokens[fact.object] for fact in facts], device=subject.device)
     known: dict[str, frozenset[str]] = {}
     top1: dict[str, int] = {}
-    for template in all_templates(relation):
+    for template in all_templates(relation)[:max_templates]:
         log_probs = subject.log_probs([ask(template, fact.subject).text for fact in facts])
         preferred = range_ids[log_probs[:, range_ids].argmax(-1)] == true_ids
         known[template] = frozenset(

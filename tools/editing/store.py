@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from dragoman.core.files import file_sha256, write_atomic
 from dragoman.core.records import JsonObject, Record
 from dragoman.tools.editing.editor import AffineEditor
-from dragoman.tools.editing.fitting import Fit, LayerTrial
+from dragoman.tools.editing.fitting import Fit, LayerTrial, StrengthTrial
 from dragoman.tools.editing.training import EpochMeasure
 
 _WEIGHTS, _ACCOUNT = "editor.safetensors", "editor.json"
@@ -27,6 +27,7 @@ class Account(Record):
     """All that training depends on: subject, relation, split, settings, seed, code."""
     layer: int
     trials: tuple[LayerTrial, ...]
+    strengths: tuple[StrengthTrial, ...]
     history: tuple[EpochMeasure, ...]
     best: EpochMeasure
     weights_sha256: str
@@ -40,6 +41,7 @@ def save_editor(folder: Path, fit: Fit, inputs: JsonObject) -> None:
         inputs=inputs,
         layer=fit.layer,
         trials=fit.trials,
+        strengths=fit.strengths,
         history=fit.history,
         best=fit.best,
         weights_sha256=file_sha256(folder / _WEIGHTS),
@@ -64,6 +66,7 @@ def load_editor(folder: Path, inputs: JsonObject, device: torch.device) -> Fit |
         editor.to(device).requires_grad_(False),
         account.layer,
         account.trials,
+        account.strengths,
         account.history,
         account.best,
     )

@@ -60,6 +60,7 @@ def prepare(
         subject,
         relation,
         max_facts=plan.max_facts,
+        max_templates=plan.max_templates,
         seed=ctx.seed,
         keep=[] if held_out is None else [held_out],
     )

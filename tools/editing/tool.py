@@ -10,8 +10,9 @@ from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, Centroids
-from dragoman.tools.editing.fitting import PLANS, held_out_template
+from dragoman.tools.editing.fitting import PLANS
 from dragoman.tools.editing.judging import token_of
+from dragoman.tools.editing.material import held_out_template
 from dragoman.tools.editing.measuring import (
     measure_efficacy,
     measure_probability,
@@ -149,6 +150,8 @@ def _many_edits(ctx: ToolContext, study: Study, caveats: list[str]) -> ToolSucce
         caveats.append("no neighbour is answered rightly even without an edit: no specificity")
     if paraphrase is None:
         caveats.append("the relation has one template only: no paraphrase efficacy")
+    elif not paraphrases:
+        caveats.append(f"no test fact is known under {paraphrase!r}: no paraphrase efficacy")
     rows = table(comparison)
     examples = [_example(one, comparison) for one in written]
     title = f"{study.relation.name}: edits at layer {study.fit.layer}"
@@ -286,6 +289,8 @@ def _account(study: Study) -> JsonObject:
         "paraphrase_template": held_out_template(knowledge),
         "layer": fit.layer,
         "layers_tried": [trial.model_dump(mode="json") for trial in fit.trials],
+        "strength": float(fit.editor.strength),
+        "strengths_tried": [trial.model_dump(mode="json") for trial in fit.strengths],
         "facts": {
             "asked": len(knowledge.facts),
             "known": len(knowledge.known[knowledge.rewrite]),
