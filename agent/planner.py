@@ -22,6 +22,9 @@ from dragoman.core.protocols import Cancelled, ChatMessage, ChatModel, ChatReque
 from dragoman.core.records import JsonObject, canonical_json
 from dragoman.prompts import render
 
+_QUOTED_SLOTS = frozenset({"entity", "new_object", "prompt"})
+"""Slots whose text can only come from the question."""
+
 
 @dataclass(frozen=True)
 class Brief:
@@ -79,6 +82,20 @@ def choose(
         )
         choices.append(Choice(template, filled.model_dump(mode="json")))
     return choices
+
+
+def invented(choice: Choice, question: str) -> str | None:
+    """A name that the chat model filled in and that the question does not hold; None if none.
+
+    A small model copies the worked example where a question names no entity; an experiment on that
+    would answer something that nobody asked.
+    """
+    asked = question.casefold()
+    for slot in sorted(_QUOTED_SLOTS & set(choice.slots)):
+        value = str(choice.slots[slot])
+        if value.strip().casefold() not in asked:
+            return value
+    return None
 
 
 def _introduction(brief: Brief) -> list[ChatMessage]:

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from dragoman.agent.desk import Desk
-from dragoman.agent.planner import Brief, choose
+from dragoman.agent.planner import Brief, choose, invented
 from dragoman.agent.router import Choice, route
 from dragoman.agent.state import AuditState
 from dragoman.agent.structured import UnusableReply
@@ -88,7 +88,23 @@ def _choices(
         desk.notice(f"the fixed protocol plans instead: {error}")
         desk.deviate("the chat model plans", "the fixed protocol planned", str(error))
         return route(question, desk.scene, templates), PROTOCOL
-    return choices, desk.chat.identity.model
+    kept = []
+    for choice in choices:
+        name = invented(choice, question)
+        if name is None:
+            kept.append(choice)
+        else:
+            desk.deviate(
+                f"test {choice.template.name}, as the chat model chose",
+                "left out",
+                f"it filled in {name!r}, which the question does not name",
+            )
+    if choices and not kept:
+        desk.notice(
+            "the fixed protocol plans instead: the chat model named what nobody asked about"
+        )
+        return route(question, desk.scene, templates), PROTOCOL
+    return kept, desk.chat.identity.model
 
 
 def make_hypothesis(choice: Choice, desk: Desk, name: str, author: str) -> Hypothesis:

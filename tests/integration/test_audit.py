@@ -68,6 +68,16 @@ def test_an_unusable_plan_falls_back_to_the_protocol(
     assert any("protocol planned" in each.happened for each in report.deviations)
 
 
+def test_an_entity_that_nobody_asked_about_is_not_edited(
+    audits: Any, relation_file: str, script: Callable[..., ScriptedChat]
+) -> None:
+    slots = {"relation": relation_file, "entity": "iron", "new_object": "gas"}
+    chat = script(plan=[json.dumps({"templates": ["single_edit_holds"]})], fill=[json.dumps(slots)])
+    report = audits.run(_spec(audits, relation_file), chat)
+    assert [each.proposed_by for each in report.hypotheses] == ["fixed protocol"]
+    assert any("'iron'" in each.reason for each in report.deviations)
+
+
 def test_a_failing_tool_is_a_negative_result(audits: Any, relation_file: str) -> None:
     Path(relation_file).write_text("[]")
     report = audits.run(_spec(audits, relation_file))

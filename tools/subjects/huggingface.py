@@ -55,7 +55,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
             attn_implementation="sdpa",
             output_loading_info=True,
         )
-        # AutoTokenizer rebuilds a family's usual tokenizer even where tokenizer.json says otherwise.
+        # AutoTokenizer rebuilds a family's usual tokenizer whatever tokenizer.json says.
         exact = (folder / "tokenizer.json").is_file()
         tokenizer = (PreTrainedTokenizerFast if exact else AutoTokenizer).from_pretrained(
             folder, trust_remote_code=False, local_files_only=True

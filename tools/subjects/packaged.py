@@ -6,6 +6,8 @@ The first load dequantises to float32 safetensors, exactly; later loads read tho
 
 import json
 import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,10 @@ def _convert(gguf: Path, target: Path) -> None:
             f"{gguf}: not the published file; delete it and run `dragoman weights pull smollm2`"
         )
     source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    # The library's bar for this step listens to no setting; its faults are raised all the same.
+    with redirect_stderr(StringIO()):
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
     # A model that still carries its quantisation config refuses to be saved.
     options = loaded.config.to_dict()
     options.pop("quantization_config", None)
