@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model
 
 from dragoman.agent.desk import Desk
-from dragoman.agent.narrator import acceptable
+from dragoman.agent.narrator import FALLEN, acceptable
 from dragoman.agent.slots import one_of
 from dragoman.agent.state import AuditState
 from dragoman.agent.structured import UnusableReply, ask
@@ -43,17 +43,14 @@ def write(state: AuditState, desk: Desk) -> dict[str, Any]:
         if not cited:
             continue
         try:
-            offered = _offer(desk, question, cited)
+            accepted, faults = _written(desk, question, cited)
         except (UnusableReply, LimitReached) as error:
             desk.notice(f"the claims stand without the chat model's prose: {error}")
             refused.append(str(error))
             continue
-        for index, sentence in enumerate(offered, start=1):
-            fault = acceptable(sentence, cited, desk)
-            if fault is None:
-                desk.keep("sentence", f"{question_index}.{index}", sentence)
-            else:
-                refused.append(fault)
+        refused += faults
+        for index, sentence in enumerate(accepted, start=1):
+            desk.keep("sentence", f"{question_index}.{index}", sentence)
     if refused:
         desk.deviate(
             "the chat model writes the narrative",
@@ -63,7 +60,22 @@ def write(state: AuditState, desk: Desk) -> dict[str, Any]:
     return {}
 
 
-def _offer(desk: Desk, question: str, claims: list[Claim]) -> list[Sentence]:
+def _written(desk: Desk, question: str, claims: list[Claim]) -> tuple[list[Sentence], list[str]]:
+    """The sentences that may stand and what was wrong with the others, after one correction."""
+    accepted: list[Sentence] = []
+    every: list[str] = []
+    for _ in range(2):
+        offered = _offer(desk, question, claims, every)
+        judged = [(sentence, acceptable(sentence, claims, desk)) for sentence in offered]
+        accepted = [sentence for sentence, fault in judged if fault is None]
+        faults = [fault for _, fault in judged if fault is not None]
+        if not faults:
+            return accepted, []
+        every += faults
+    return accepted, every
+
+
+def _offer(desk: Desk, question: str, claims: list[Claim], faults: list[str]) -> list[Sentence]:
     assert desk.chat is not None
     statements = {each.id: each for each in desk.hypotheses()}
     claim_id: Any = one_of(tuple(each.id for each in claims))
@@ -75,7 +87,7 @@ def _offer(desk: Desk, question: str, claims: list[Claim]) -> list[Sentence]:
         claim_ids=(listed, ...),
         text=(text, ...),
     )
-    sentences: Any = Annotated[list[sentence_type], Field(min_length=1, max_length=2)]
+    sentences: Any = Annotated[list[sentence_type], Field(min_length=1, max_length=len(claims))]
     reply_type: Any = create_model(
         "Narrative", __config__=ConfigDict(extra="forbid", strict=True), sentences=(sentences, ...)
     )
@@ -85,6 +97,7 @@ def _offer(desk: Desk, question: str, claims: list[Claim]) -> list[Sentence]:
             "hypothesis": statements[each.hypothesis_id].statement,
             "measured": each.effects[0].metric.replace("_", " "),
             "outcome": _STATUS_WORDS[each.status],
+            "must_say": each.status if each.status in FALLEN else "",
             "rival": TEMPLATES[statements[each.hypothesis_id].template].rivals[0],
         }
         for each in claims
@@ -101,10 +114,11 @@ def _offer(desk: Desk, question: str, claims: list[Claim]) -> list[Sentence]:
                         "narrative",
                         question=json.dumps(question, ensure_ascii=False),
                         claims=json.dumps(facts, ensure_ascii=False),
+                        faults=json.dumps(faults, ensure_ascii=False),
                     ),
                 ),
             ),
-            max_tokens=300,
+            max_tokens=400,
             seed=desk.specification.seed,
         ),
         reply_type,

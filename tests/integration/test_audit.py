@@ -51,7 +51,7 @@ def test_prose_that_the_claims_do_not_carry_is_left_out(
 ) -> None:
     boast = {"claim_ids": ["q1r1h1c1"], "text": "It knows 97% of the letters, refuted or not."}
     spin = {"claim_ids": ["q1r1h1c1"], "text": "The subject knows the letters very well."}
-    offered = [json.dumps({"sentences": [boast, spin]})]
+    offered = [json.dumps({"sentences": [each]}) for each in (boast, spin)]
     report = audits.run(_spec(audits, relation_file), script(narrative=offered))
     assert report.narrative == ()
     (deviation,) = report.deviations

@@ -58,7 +58,7 @@ def _essence(report: Report) -> dict[str, Any]:
 def setup(subject_folder: str, relation_file: str) -> Setup:
     values = {
         "subject": subject_folder,
-        "questions": ["Does it know the letters?", "What follows the word?"],
+        "questions": ["Does it know the letters?", "What follows the prompt 'A dog is an'?"],
         "relations": [relation_file],
         "quick": True,
     }

@@ -96,9 +96,9 @@ def run(
         bool, typer.Option("--json", help="Print one ToolResult as JSON and nothing else.")
     ] = False,
 ) -> int:
-    """Run one experiment, without any chat model unless --chat names one.
+    """Run one experiment.
 
-    Exit code 2 when the tool refuses its arguments.
+    No chat model takes part unless --chat names one. Exit code 2 when the tool refuses its arguments.
     """
     arguments: JsonObject = {}
     try:

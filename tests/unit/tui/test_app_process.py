@@ -111,7 +111,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("how", ["ctrl+q", "ctrl+c", "SIGTERM"])
 def test_quit_does_not_wait_for_a_deaf_run(how: str) -> None:
-    session = Session(_HEAD + _RUN.format(build="lambda: deaf"))
+    session = Session(_HEAD + _RUN.format(build="lambda _: deaf"))
     session.read_until(b"Try one of these")
     session.write(b"why?\r")
     session.read_until(b"running")
@@ -138,7 +138,7 @@ def willing(question, *, on_event, cancelled):
     open({str(note)!r}, "a").write("ended ")
     raise UserError("stopped")
 """
-        + _RUN.format(build="lambda: willing").replace(
+        + _RUN.format(build="lambda _: willing").replace(
             "chat_label=", f"close=lambda: open({str(note)!r}, 'a').write('closed'), chat_label="
         )
     )
@@ -169,7 +169,7 @@ def chatty(question, *, on_event, cancelled):
             on_event(ChatText(text="word\\n"))
     raise UserError("stopped")
 """
-        + _RUN.format(build="lambda: chatty")
+        + _RUN.format(build="lambda _: chatty")
     )
     session = Session(source)
     session.read_until(b"Try one of these")
@@ -193,7 +193,7 @@ class Broken(DragomanApp):
 import dragoman.tui.app
 dragoman.tui.app.DragomanApp = Broken
 """
-        + _RUN.format(build="lambda: deaf")
+        + _RUN.format(build="lambda _: deaf")
     )
     session = Session(source)
     session.read_until(b"Try one of these")
@@ -220,7 +220,7 @@ def evil(question, *, on_event, cancelled):
     on_event(ToolStarted(experiment_id=EVIL, tool=EVIL, arguments={EVIL: EVIL}))
     raise UserError("the end " + EVIL)
 """
-        + _RUN.format(build="lambda: evil").replace('"smollm2"', "EVIL")
+        + _RUN.format(build="lambda _: evil").replace('"smollm2"', "EVIL")
     )
     session = Session(source)
     session.read_until(b"Try one of these")
