@@ -98,7 +98,8 @@ def run(
 ) -> int:
     """Run one experiment.
 
-    No chat model takes part unless --chat names one. Exit code 2 when the tool refuses its arguments.
+    No chat model takes part unless --chat names one. Exit code 2 when the tool refuses its
+    arguments.
     """
     arguments: JsonObject = {}
     try:
