@@ -53,7 +53,7 @@ PLANS: dict[Effort, Plan] = {
         max_templates=3,
         trial_records=64,
         train_records=256,
-        max_epochs=2,
+        max_epochs=3,
         validation_per_entity=3,
         max_validation_entities=8,
         max_test_entities=10,
@@ -168,17 +168,17 @@ def fit_editor(
     step: Step,
 ) -> Fit:
     """Try each layer for one epoch, then train at the one of the lowest validation loss."""
+    step(0, 0, "reading attributes and caching prompts")
+    training = build_material(subject, knowledge, pool.train, layers, seed)
+    validation = build_material(subject, knowledge, pool.validation, layers, seed)
     trials: list[LayerTrial] = []
     chosen = layers[0]
     if len(layers) > 1:
-        few = pool.train[: plan.trial_records]
-        training = build_material(subject, knowledge, few, layers, seed)
-        validation = build_material(subject, knowledge, pool.validation, layers, seed)
         brief = settings.model_copy(update={"max_epochs": 1})
+        share = plan.trial_records / len(pool.train)
         for layer in layers:
-            reached = train_editor(
-                training[layer], validation[layer], layer, brief, seed, step=step
-            ).best
+            few = training[layer].share(min(1.0, share))
+            reached = train_editor(few, validation[layer], layer, brief, seed, step=step).best
             trials.append(
                 LayerTrial(
                     layer=layer,
@@ -187,15 +187,8 @@ def fit_editor(
                 )
             )
         chosen = min(trials, key=lambda trial: trial.validation_loss).layer
-    step(0, 0, f"reading attributes at layer {chosen}")
-    trained = train_editor(
-        build_material(subject, knowledge, pool.train, [chosen], seed)[chosen],
-        build_material(subject, knowledge, pool.validation, [chosen], seed)[chosen],
-        chosen,
-        settings.model_copy(update={"max_epochs": plan.max_epochs}),
-        seed,
-        step=step,
-    )
+    longer = settings.model_copy(update={"max_epochs": plan.max_epochs})
+    trained = train_editor(training[chosen], validation[chosen], chosen, longer, seed, step=step)
     step(0, 0, f"choosing the strength at layer {chosen}")
     strengths = _try_strengths(subject, knowledge, pool, trained.editor, chosen, seed)
     if strengths:

@@ -19,7 +19,7 @@ Attributes: TypeAlias = dict[int, Float[Tensor, "record d_model"]]
 
 # None of these is a shape that specificity is measured on (`probes`).
 _PREFACES = ("{}. ", "We talked about {}. ", "There is also {}. ")
-_NEIGHBOUR_CASES = 32
+_NEIGHBOUR_CASES = 24
 
 
 def training_templates(knowledge: Knowledge) -> tuple[str, ...]:

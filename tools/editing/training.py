@@ -30,7 +30,8 @@ class TrainingSettings(Record):
     """What training depends on besides the data."""
 
     learning_rate: float = 3e-3
-    """For AdamW. Published: 1e-3 over 5,000 records; here a few hundred are all there is."""
+    """For AdamW, at the start; it falls linearly to 0. Published: 1e-3 over 5,000 records, where
+    here a few hundred are all there is."""
     weight_decay: float = 0.01
     batch_size: int = 16
     max_epochs: int = 20
@@ -72,6 +73,16 @@ class Examples:
     new_ids: Int[Tensor, " record"]
     old_ids: Int[Tensor, " record"]
 
+    def first(self, count: int) -> "Examples":
+        """The first `count` records; the prompts' cached passes are shared."""
+        return Examples(
+            self.prompts,
+            self.rows[:count],
+            self.attributes[:count],
+            self.new_ids[:count],
+            self.old_ids[:count],
+        )
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -89,6 +100,13 @@ class Material(NamedTuple):
 
     edits: Sequence[Examples]
     neighbours: Sequence[Neighbours]
+
+    def share(self, fraction: float) -> "Material":
+        """That fraction of each template's records, first ones first; all neighbours."""
+        return Material(
+            [one.first(math.ceil(fraction * len(one.rows))) for one in self.edits],
+            self.neighbours,
+        )
 
 
 class EpochMeasure(Record):
@@ -164,6 +182,10 @@ def train_editor(
     optimizer = torch.optim.AdamW(
         editor.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
+    per_epoch = sum(math.ceil(len(one.rows) / settings.batch_size) for one in training.edits)
+    decay = torch.optim.lr_scheduler.LinearLR(
+        optimizer, 1.0, 0.02, total_iters=settings.max_epochs * per_epoch
+    )
     generator = np.random.default_rng(seed)
     best = _measure(editor, validation, layer, 0, settings)
     history, weights = [best], copy.deepcopy(editor.state_dict())
@@ -181,6 +203,7 @@ def train_editor(
             optimizer.zero_grad()
             _finite(loss).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             optimizer.step()
+            decay.step()
         measured = _measure(editor, validation, layer, epoch, settings)
         history.append(measured)
         if measured.validation_loss < best.validation_loss:

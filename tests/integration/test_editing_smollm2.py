@@ -1,0 +1,52 @@
+"""Edits of the real default subject: they take hold where random directions do not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman.tools.context import ToolContext
+from dragoman.tools.editing.fitting import PLANS
+from dragoman.tools.editing.tool import edit_representation
+from dragoman.tools.subjects.language import LanguageSubject
+
+
+@pytest.mark.weights
+def test_continents_can_be_edited(
+    smollm2: LanguageSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A third of a quick run: one layer, fewer records and fewer entities.
+    small = PLANS["quick"].model_copy(
+        update={
+            "max_facts": 32,
+            "max_templates": 2,
+            "train_records": 128,
+            "max_epochs": 2,
+            "max_test_entities": 6,
+            "generated_prompts": 2,
+            "generated_tokens": 12,
+        }
+    )
+    monkeypatch.setitem(PLANS, "quick", small)
+    ctx = ToolContext(
+        subject=smollm2,
+        seed=0,
+        home=tmp_path,
+        artifacts=tmp_path / "run",
+        cache=tmp_path / "cache",
+    )
+    arguments = edit_representation.parse(
+        {"relation": "country continent", "layer": 17, "effort": "quick"}
+    )
+    result = edit_representation.function(ctx, **arguments)
+    efficacy = result.measurements[0]
+    assert efficacy.metric == "efficacy"
+    assert efficacy.value >= 0.6
+    assert efficacy.ci95[0] > efficacy.baseline
+    specificity = next(
+        one for one in result.measurements if one.metric == "neighbourhood_specificity"
+    )
+    assert specificity.value > specificity.baseline + 0.2
+    assert all(not weight.requires_grad for weight in smollm2.model.parameters())
+    assert all(weight.grad is None for weight in smollm2.model.parameters())
+    assert torch.is_grad_enabled()
