@@ -104,9 +104,9 @@ class Desk:
         """Record what was not found, not searched, or failed."""
         self.keep("negative", negative.content_id(), negative)
 
-    def cover(self, coverage: Coverage) -> None:
-        """Record what was searched."""
-        self.keep("coverage", coverage.subject_part, coverage)
+    def cover(self, hypothesis_id: str, coverage: Coverage) -> None:
+        """Record what a hypothesis's experiment searched."""
+        self.keep("coverage", hypothesis_id, coverage)
 
     # experiments
 

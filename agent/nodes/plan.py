@@ -76,7 +76,9 @@ def _choices(
         question=question,
         scene=desk.scene,
         templates=templates,
-        prior=prior,
+        # A small model takes an earlier answer for a hint at the test: measured on the local one,
+        # which then asked about a relation where the question was about neurons.
+        prior=() if desk.chat.identity.kind == "local" else prior,
         done=[{"template": each.template, "slots": each.slots} for each in earlier],
         least=0 if state["round"] else 1,
         most=2 if desk.specification.quick else 3,
@@ -165,5 +167,7 @@ def _recall(desk: Desk, question: str) -> tuple[RecalledFinding, ...]:
     desk.keep("recalled", question, _Recalled(question=question, findings=recalled))
     if recalled:
         same = sum(each.standing == "prior, unverified" for each in recalled)
-        desk.notice(f"memory holds {len(recalled)} earlier findings, {same} of this subject")
+        desk.phase(
+            "recall", f"{len(recalled)} earlier findings, unverified; {same} of this subject"
+        )
     return recalled

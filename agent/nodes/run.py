@@ -19,10 +19,11 @@ def run(state: AuditState, desk: Desk) -> dict[str, Any]:
         if result.status == "error":
             desk.miss(NegativeResult(kind="failed", text=f"{experiment.tool}: {result.error}"))
         desk.cover(
+            registration.hypothesis_id,
             Coverage(
                 subject_part=statement,
                 searched=result.status == "ok",
                 detail=result.summary,
-            )
+            ),
         )
     return {}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dragoman.agent.chat_scripted import ScriptedChat
+from dragoman.agent.desk import Registration
 from dragoman.agent.ledger import Ledger
 from dragoman.agent.specification import Specification, make_specification
 from dragoman.agent.workbench import Workbench
@@ -74,6 +75,11 @@ class Audits:
                 cancelled=cancelled,
                 resume=resume,
             )
+
+    def registrations(self, audit_id: str) -> list[Registration]:
+        with Ledger(self.settings.ledger_file) as ledger:
+            entries = ledger.entries(audit_id, "registration")
+        return [Registration.model_validate(each) for each in entries]
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]

@@ -108,6 +108,21 @@ def test_a_step_budget_ends_the_run_with_a_partial_report(audits: Any, relation_
             assert ledger.attempts(resumed.id, each.experiment_id) == 1
 
 
+def test_one_relation_may_be_looked_at_twice_in_different_ways(
+    audits: Any, relation_file: str, script: Callable[..., ScriptedChat]
+) -> None:
+    fills = [json.dumps({"relation": relation_file, "layer": layer}) for layer in (None, 1)]
+    chat = script(
+        plan=[json.dumps({"templates": ["decodes_linearly"]})] * 2,
+        fill=fills,
+        critique=[json.dumps({"concerns": [1]})] * 2,
+    )
+    spec = audits.specification(questions=[QUESTION, "And in layer 1?"], relations=[relation_file])
+    report = audits.run(spec, chat)
+    assert [each.hypothesis_id for each in audits.registrations(report.id)] == ["q1r1h1", "q2r1h1"]
+    assert len(report.coverage) == 2
+
+
 def test_gates_decide_the_outcome(audits: Any, relation_file: str) -> None:
     gates = [
         {"metric": "accuracy", "at_most": 0.9},
