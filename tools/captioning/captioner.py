@@ -22,6 +22,8 @@ from dragoman.tools.captioning.tokens import Column, TokenTable
 
 FIT_SHARE, VALIDATION_SHARE = 0.4, 0.2
 BUILT_IN = "predicate search"
+_BEFORE, _AFTER = 8, 3
+"""Tokens of context that are shown around a peak."""
 
 
 class Part(NamedTuple):
@@ -97,16 +99,14 @@ class Captioner:
             if exemplar.activation > self.thresholds[unit]
         ]
 
-    def silent(self, unit: int, n: int) -> list[str]:
-        """The text of `n` random contexts in which the unit stays below its threshold."""
+    def silent(self, unit: int) -> str:
+        """The text of a random context in which the unit stays below its threshold."""
         part = self.fit
         quiet = np.flatnonzero(~part.contexts.any_in(self.active(part, unit)))
         generator = np.random.default_rng([self._seed, 1, unit])
-        picked = generator.choice(quiet, size=min(n, len(quiet)), replace=False)
-        ends = np.append(part.contexts.starts[1:], part.table.n)
-        return [
-            "".join(part.table.surface[part.contexts.starts[row] : ends[row]]) for row in picked
-        ]
+        row = generator.choice(quiet)
+        end = np.append(part.contexts.starts, part.table.n)[row + 1]
+        return "".join(part.table.surface[part.contexts.starts[row] : end])
 
     def active(self, part: Part, unit: int) -> Column:
         """Tokens at which the unit exceeds its threshold."""
@@ -200,10 +200,10 @@ class Captioner:
 
     def _around(self, exemplar: Exemplar) -> tuple[str, str, str]:
         table, row = self._located(exemplar)
-        left = max(row - 8, row - exemplar.position)
-        same = table.document[row + 1 : row + 4] == exemplar.document
+        left = max(row - _BEFORE, row - exemplar.position)
+        same = table.document[row + 1 : row + 1 + _AFTER] == exemplar.document
         before = "".join(table.surface[left:row])
-        after = "".join(table.surface[row + 1 : row + 4][same])
+        after = "".join(table.surface[row + 1 : row + 1 + _AFTER][same])
         return before, str(table.surface[row]), after
 
 

@@ -12,7 +12,7 @@ from dragoman.core.records import Record
 from dragoman.prompts import render
 from dragoman.tools.context import ToolContext
 
-_MAX_TOKENS = 90
+_MAX_TOKENS = 64
 
 
 class ChatCaptions(Record):
@@ -20,7 +20,7 @@ class ChatCaptions(Record):
 
     captions: Annotated[
         tuple[Annotated[str, Field(min_length=3, max_length=90)], ...],
-        Field(min_length=1, max_length=3),
+        Field(min_length=1, max_length=2),
     ]
 
 
@@ -28,7 +28,7 @@ def ask(
     context: ToolContext,
     chat: ChatModel,
     exemplars: Sequence[tuple[str, str, str]],
-    silent: Sequence[str],
+    silent: str,
     suggestions: Sequence[str],
 ) -> tuple[str, ...]:
     """Captions for (before, token, after) contexts; empty when the reply was no such JSON.
@@ -46,7 +46,7 @@ def ask(
                     "caption",
                     n_texts=str(len(marked)),
                     texts=_json_lines(marked),
-                    silent=_json_lines(silent),
+                    silent=_json_lines([silent]),
                     suggestions=json.dumps(list(suggestions), ensure_ascii=False),
                 ),
             ),

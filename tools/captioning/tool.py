@@ -24,6 +24,7 @@ from dragoman.tools.registry import Effort, tool
 _DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
 _DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
 _SHOWN_EXEMPLARS = 5
+_ASKED_EXEMPLARS = 4
 _NO_CAPTION = "no caption beats its floor"
 
 
@@ -93,9 +94,9 @@ def _chosen(
             captions = chat_proposer.ask(
                 context,
                 context.chat,
-                [shown for _, shown in captioner.exemplars(unit)[:_SHOWN_EXEMPLARS]],
-                captioner.silent(unit, 2),
-                [candidate.caption for candidate in candidates[:3]],
+                [shown for _, shown in captioner.exemplars(unit)[:_ASKED_EXEMPLARS]],
+                captioner.silent(unit),
+                [candidate.caption for candidate in candidates[:2]],
             )
             written, unreadable = readable(captions, context.chat.identity.model)
             failures += unreadable + (not captions)
