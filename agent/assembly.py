@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from dragoman.agent.desk import Desk, Registration
 from dragoman.agent.gates import judge_gates
-from dragoman.agent.narrator import verdict_sentences
+from dragoman.agent.narrator import account, verdict_sentences
 from dragoman.agent.nodes.controls import on_reference, replication
 from dragoman.agent.rendering.replay import replay_command
 from dragoman.core.claims import Concern
@@ -60,7 +60,10 @@ def assemble(desk: Desk, *, stopped: str = "", interrupted: bool = False) -> Rep
         title=desk.specification.questions[0],
         questions=desk.specification.questions,
         verdict=verdict_sentences(claims),
-        narrative=tuple(each for each in desk.narrative() if claim_ids.issuperset(each.claim_ids)),
+        narrative=(
+            tuple(each for each in desk.narrative() if claim_ids.issuperset(each.claim_ids))
+            or account(claims, {each.id: each for each in desk.hypotheses()})
+        ),
         claims=tuple(claims),
         evidence=tuple(each for each in desk.evidence() if each.id in evidence_ids),
         hypotheses=tuple(desk.hypotheses()),

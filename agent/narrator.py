@@ -4,13 +4,13 @@ The verdict is always made here, by rule: a chat model that reads a refuted clai
 must not be able to put that at the head of a report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dragoman.agent.desk import Desk
 from dragoman.agent.rendering.prose import ProseError, claim_pieces, filled_sentence, literal
 from dragoman.agent.rendering.prose import Words as _Words
 from dragoman.agent.report_names import claim_names, numbers_in
-from dragoman.core.claims import Claim
+from dragoman.core.claims import Claim, Hypothesis
 from dragoman.core.report import Sentence
 
 FALLEN = ("refuted", "inconclusive")
@@ -49,6 +49,26 @@ def verdict_sentences(claims: Sequence[Claim]) -> tuple[Sentence, ...]:
         Sentence(text=f"{_qualified(claim)}: {_with_holes(claim)}", claim_ids=(claim.id,))
         for claim in claims
     )
+
+
+def account(claims: Sequence[Claim], hypotheses: Mapping[str, Hypothesis]) -> tuple[Sentence, ...]:
+    """The narrative by rule: what each claim means for its rival."""
+    sentences = []
+    for claim in claims:
+        rival = hypotheses[claim.hypothesis_id].rivals[0]
+        metric = claim.effects[0].metric.replace("_", " ")
+        match claim.status:
+            case "refuted":
+                said = f"The {metric} misses what was predicted (refuted), so the rival stands"
+            case "inconclusive":
+                said = f"The {metric} does not decide (inconclusive) against the rival"
+            case _:
+                said = (
+                    f"The {metric} lies above its control and the threshold set beforehand, "
+                    "against the rival"
+                )
+        sentences.append(Sentence(text=literal(f"{said} “{rival}”."), claim_ids=(claim.id,)))
+    return tuple(sentences)
 
 
 def _qualified(claim: Claim) -> str:

@@ -18,7 +18,7 @@ NEURONS = [1381, 726, 1215, 1064]
 def result(smollm2, tmp_path_factory):
     home: Path = tmp_path_factory.mktemp("home")
     context = ToolContext(smollm2, 0, home, home / "artifacts" / "x", home / "cache")
-    arguments = caption_neurons.parse({"layer": LAYER, "neurons": NEURONS, "effort": "quick"})
+    arguments = caption_neurons.parse({"layer": LAYER, "neurons": [*NEURONS], "effort": "quick"})
     experiment = caption_neurons.experiment(
         arguments, subject_digest=smollm2.identity.digest, seed=0
     )

@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from dragoman.tools.captioning.captioner import BUILT_IN, Captioner, readable
-from dragoman.tools.captioning.predicates import After, Kind, Topic, Word, both, either, holds
+from dragoman.tools.captioning.predicates import (
+    After,
+    Kind,
+    Predicate,
+    Topic,
+    Word,
+    both,
+    either,
+    holds,
+)
 from dragoman.tools.captioning.reranking import TAU
 
-RULES = {
+RULES: dict[str, Predicate] = {
     "a literal word": Word(word="copper"),
     "a token class": Kind(name="numbers"),
     "a topic": Topic(name="months"),

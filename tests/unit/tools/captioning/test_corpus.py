@@ -41,9 +41,12 @@ def test_a_larger_corpus_begins_with_the_smaller_and_samples_only_the_rest(conte
     small = sample_corpus(context, 16, tokens=6)
     calls = []
     real = corpus.sample_ids
-    monkeypatch.setattr(
-        corpus, "sample_ids", lambda *args, **more: calls.append(1) or real(*args, **more)
-    )
+
+    def counted(*args, **more):
+        calls.append(1)
+        return real(*args, **more)
+
+    monkeypatch.setattr(corpus, "sample_ids", counted)
     large = sample_corpus(context, 24, tokens=6)
     assert large.documents[:16] == small.documents
     assert len(calls) == 1

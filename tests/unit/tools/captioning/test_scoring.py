@@ -74,5 +74,6 @@ def test_a_score_beats_its_floor_with_its_whole_interval_or_not_at_all():
     )
     assert measurement.n == 80
     assert measurement.baseline == pytest.approx(0.5)
+    assert measurement.baseline_ci95 is not None
     low, high = measurement.baseline_ci95
     assert low < 0.5 < high
