@@ -102,9 +102,8 @@ def _desk(
     from dragoman.tools.relations import list_relations
 
     ledger, settings = bench.ledger, bench.settings
-    unknown = [name for name in specification.tools if name not in bench.tools]
-    if unknown:
-        raise UserError(f"tool {unknown[0]!r} is unknown (known: {', '.join(bench.tools)})")
+    for name in specification.tools:
+        bench.tool(name)  # an unknown one ends the audit before anything is run
     price = FREE if bench.chat is None else price_of(bench.chat.identity, settings)
     budget = Budget(specification.budgets, ledger, audit_id, price=price)
     subject = bench.subject.identity

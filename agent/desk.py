@@ -2,20 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from dragoman.agent.budget import Budget
 from dragoman.agent.ledger import Ledger
 from dragoman.agent.slots import Scene
 from dragoman.agent.specification import Specification
+from dragoman.agent.structured import ask
 from dragoman.agent.workbench import Workbench
 from dragoman.core.claims import Claim, Concern, Hypothesis
 from dragoman.core.events import ChatText, EventSink, Notice, PhaseStarted, ToolFinished
-from dragoman.core.protocols import Cancelled, ChatModel
+from dragoman.core.protocols import Cancelled, ChatMessage, ChatModel, ChatRequest
 from dragoman.core.records import Evidence, Experiment, Record, ToolResult
 from dragoman.core.report import Coverage, Deviation, NegativeResult, PhaseNote, Sentence
+from dragoman.prompts import render
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyReply = TypeVar("AnyReply", bound=BaseModel)
 
 
 class Registration(Record):
@@ -23,6 +28,14 @@ class Registration(Record):
 
     hypothesis_id: str
     experiment: Experiment
+
+
+class Tested(NamedTuple):
+    """A hypothesis whose experiment has a good result."""
+
+    hypothesis: Hypothesis
+    experiment: Experiment
+    result: ToolResult
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,25 @@ class Desk:
         """Pass on the chat model's words as they come."""
         self.on_event(ChatText(text=text))
 
+    def ask(
+        self, purpose: str, asked: str, reply_type: type[AnyReply], *, max_tokens: int
+    ) -> AnyReply:
+        """One validated reply to `asked`, under the system prompt `<purpose>_system`.
+
+        Raises as `structured.ask`; the desk must have a chat model.
+        """
+        assert self.chat is not None
+        request = ChatRequest(
+            purpose=purpose,
+            messages=(
+                ChatMessage(role="system", content=render(f"{purpose}_system")),
+                ChatMessage(role="user", content=asked),
+            ),
+            max_tokens=max_tokens,
+            seed=self.specification.seed,
+        )
+        return ask(self.chat, request, reply_type, on_text=self.stream, cancelled=self.cancelled)
+
     # keeping and reading
 
     def keep(self, kind: str, key: str, record: Record) -> None:
@@ -78,6 +110,17 @@ class Desk:
         """The experiments that were written down for these hypotheses."""
         every = self.kept("registration", Registration)
         return [each for each in every if each.hypothesis_id in hypothesis_ids]
+
+    def tested(self, hypothesis_ids: Sequence[str]) -> list[Tested]:
+        """These hypotheses with their results, as far as their experiments worked."""
+        hypotheses = {each.id: each for each in self.hypotheses(hypothesis_ids)}
+        found = []
+        for registration in self.registrations(hypothesis_ids):
+            result = self.result(registration.experiment)
+            if result is not None and result.status == "ok":
+                hypothesis = hypotheses[registration.hypothesis_id]
+                found.append(Tested(hypothesis, registration.experiment, result))
+        return found
 
     def claims(self) -> list[Claim]:
         """Every claim so far."""

@@ -64,6 +64,15 @@ class Relation(Record):
         return tuple(dict.fromkeys(sample.object for sample in self.samples))
 
 
+def is_prefix(token: str, target: str) -> bool:
+    """Whether a predicted token names `target`, by the published rule.
+
+    It must be, stripped and without regard to case, a non-empty prefix (section 3.2).
+    """
+    stripped = token.strip().casefold()
+    return bool(stripped) and target.strip().casefold().startswith(stripped)
+
+
 def list_relations() -> tuple[str, ...]:
     """The names of the relations that ship with Dragoman, sorted; no file is opened."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))

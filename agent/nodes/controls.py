@@ -13,12 +13,7 @@ REPLICATION_SEED = 1_000_003
 
 def controls(state: AuditState, desk: Desk) -> dict[str, Any]:
     """Note missing controls; replicate supported predictions unless the audit is a quick one."""
-    hypotheses = {each.id: each for each in desk.hypotheses(state["hypotheses"])}
-    for registration in desk.registrations(state["hypotheses"]):
-        result = desk.result(registration.experiment)
-        if result is None or result.status == "error":
-            continue
-        hypothesis = hypotheses[registration.hypothesis_id]
+    for hypothesis, experiment, result in desk.tested(state["hypotheses"]):
         if not result.controls and len(hypothesis.controls) > 1:
             desk.deviate(
                 f"controls of {hypothesis.tool}: {', '.join(hypothesis.controls)}",
@@ -34,10 +29,10 @@ def controls(state: AuditState, desk: Desk) -> dict[str, Any]:
         if desk.reference is not None:
             desk.phase("controls", f"{hypothesis.tool} on the reference subject")
             digest = desk.reference.subject.identity.digest
-            desk.conduct(on_reference(registration.experiment, digest), desk.reference)
+            desk.conduct(on_reference(experiment, digest), desk.reference)
         if held and not desk.specification.quick:
             desk.phase("controls", f"{hypothesis.tool} again with fresh splits")
-            desk.conduct(replication(registration.experiment))
+            desk.conduct(replication(experiment))
     return {}
 
 

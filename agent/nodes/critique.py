@@ -9,10 +9,9 @@ from dragoman.agent.desk import Desk
 from dragoman.agent.judgement import measured, weaknesses
 from dragoman.agent.slots import one_of
 from dragoman.agent.state import AuditState
-from dragoman.agent.structured import UnusableReply, ask
+from dragoman.agent.structured import UnusableReply
 from dragoman.agent.templates import TEMPLATES
 from dragoman.core.claims import Concern, Hypothesis
-from dragoman.core.protocols import ChatMessage, ChatRequest
 from dragoman.core.records import ToolResult
 from dragoman.prompts import render
 
@@ -21,14 +20,9 @@ _MOST = 2
 
 def critique(state: AuditState, desk: Desk) -> dict[str, Any]:
     """Write concerns for every claim that is about to be made."""
-    hypotheses = {each.id: each for each in desk.hypotheses(state["hypotheses"])}
-    if hypotheses:
+    if state["hypotheses"]:
         desk.phase("critique", "what speaks against these results")
-    for registration in desk.registrations(state["hypotheses"]):
-        result = desk.result(registration.experiment)
-        if result is None or result.status == "error":
-            continue
-        hypothesis = hypotheses[registration.hypothesis_id]
+    for hypothesis, _, result in desk.tested(state["hypotheses"]):
         confounds = _second_reader(desk, hypothesis, result)
         for index, prediction in enumerate(hypothesis.predictions, start=1):
             measurement = measured(prediction, result)
@@ -78,31 +72,18 @@ def _second_reader(desk: Desk, hypothesis: Hypothesis, result: ToolResult) -> li
         for each in result.measurements[:4]
     ]
     try:
-        reply: Any = ask(
-            desk.chat,
-            ChatRequest(
-                purpose="critique",
-                messages=(
-                    ChatMessage(role="system", content=render("critique_system")),
-                    ChatMessage(
-                        role="user",
-                        content=render(
-                            "critique",
-                            hypothesis=json.dumps(hypothesis.statement, ensure_ascii=False),
-                            figures=json.dumps(figures, ensure_ascii=False),
-                            options="\n".join(
-                                f"{number}. {text}"
-                                for number, text in zip(numbers, options, strict=True)
-                            ),
-                        ),
-                    ),
+        reply: Any = desk.ask(
+            "critique",
+            render(
+                "critique",
+                hypothesis=json.dumps(hypothesis.statement, ensure_ascii=False),
+                figures=json.dumps(figures, ensure_ascii=False),
+                options="\n".join(
+                    f"{number}. {text}" for number, text in zip(numbers, options, strict=True)
                 ),
-                max_tokens=60,
-                seed=desk.specification.seed,
             ),
             reply_type,
-            on_text=desk.stream,
-            cancelled=desk.cancelled,
+            max_tokens=60,
         )
     except UnusableReply as error:
         desk.notice(f"all known confounds are listed instead of a chosen few: {error}")

@@ -20,14 +20,9 @@ _METRIC_HOLE = re.compile(r"<(\w+)>")
 
 def verdict(state: AuditState, desk: Desk) -> dict[str, Any]:
     """Make this round's claims, remember them, and decide what is planned next."""
-    hypotheses = {each.id: each for each in desk.hypotheses(state["hypotheses"])}
     made: list[Claim] = []
-    for registration in desk.registrations(state["hypotheses"]):
-        result = desk.result(registration.experiment)
-        if result is None or result.status == "error":
-            continue
-        hypothesis = hypotheses[registration.hypothesis_id]
-        repeated = desk.result(replication(registration.experiment))
+    for hypothesis, experiment, result in desk.tested(state["hypotheses"]):
+        repeated = desk.result(replication(experiment))
         for index, prediction in enumerate(hypothesis.predictions, start=1):
             claim = _judge(
                 desk, hypothesis, prediction, f"{hypothesis.id}c{index}", result, repeated
@@ -78,14 +73,12 @@ def _judge(
         # The captioner's own floor is the stricter one: what it rejects is no finding.
         bearing = "neutral"
     held_twice = second is not None and bearing_of(prediction, second) == "supports"
-    if bearing == "supports" and second is not None and not held_twice:
-        # A result that does not come back is not carried by its first appearance.
-        bearing = "neutral"
+    if second is not None and (held_twice or bearing == "supports"):
         effects.append(second.model_copy(update={"scope": _again(second.scope)}))
         pieces[-1] = pieces[-1].model_copy(update={"measurement": effects[-1]})
-    elif second is not None and held_twice:
-        effects.append(second.model_copy(update={"scope": _again(second.scope)}))
-        pieces[-1] = pieces[-1].model_copy(update={"measurement": effects[-1]})
+        if not held_twice:
+            # A result that does not come back is not carried by its first appearance.
+            bearing = "neutral"
     status = status_of(prediction, bearing, replicated=held_twice)
     for piece in pieces:
         desk.keep("evidence", piece.id, piece)

@@ -13,11 +13,10 @@ from dragoman.agent.desk import Desk
 from dragoman.agent.narrator import FALLEN, acceptable
 from dragoman.agent.slots import one_of
 from dragoman.agent.state import AuditState
-from dragoman.agent.structured import UnusableReply, ask
+from dragoman.agent.structured import UnusableReply
 from dragoman.agent.templates import TEMPLATES
 from dragoman.core.claims import Claim
 from dragoman.core.errors import LimitReached
-from dragoman.core.protocols import ChatMessage, ChatRequest
 from dragoman.core.report import Sentence
 from dragoman.prompts import render
 
@@ -106,28 +105,16 @@ def _offer(desk: Desk, question: str, claims: list[Claim], faults: list[str]) ->
         }
         for each in claims
     ]
-    reply: Any = ask(
-        desk.chat,
-        ChatRequest(
-            purpose="narrative",
-            messages=(
-                ChatMessage(role="system", content=render("narrative_system")),
-                ChatMessage(
-                    role="user",
-                    content=render(
-                        "narrative",
-                        question=json.dumps(question, ensure_ascii=False),
-                        claims=json.dumps(facts, ensure_ascii=False),
-                        faults=json.dumps(faults, ensure_ascii=False),
-                    ),
-                ),
-            ),
-            max_tokens=400,
-            seed=desk.specification.seed,
+    reply: Any = desk.ask(
+        "narrative",
+        render(
+            "narrative",
+            question=json.dumps(question, ensure_ascii=False),
+            claims=json.dumps(facts, ensure_ascii=False),
+            faults=json.dumps(faults, ensure_ascii=False),
         ),
         reply_type,
-        on_text=desk.stream,
-        cancelled=desk.cancelled,
+        max_tokens=400,
     )
     return [
         Sentence(text=each.text, claim_ids=tuple(dict.fromkeys(each.claim_ids)))

@@ -15,7 +15,7 @@ from dragoman.core.records import Measurement, ToolSuccess
 from dragoman.tools import statistics
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import Relation, Sample, load_relation
+from dragoman.tools.relations import Relation, Sample, is_prefix, load_relation
 
 N_SHOTS = 6
 _BATCH = 16
@@ -28,13 +28,7 @@ class _Asked(NamedTuple):
 
     @property
     def known(self) -> bool:
-        return names(self.predicted, self.sample.object)
-
-
-def names(predicted: str, target: str) -> bool:
-    """The published rule: a non-empty, case-insensitive prefix of the object."""
-    token = predicted.strip().lower()
-    return bool(token) and target.strip().lower().startswith(token)
+        return is_prefix(self.predicted, self.sample.object)
 
 
 @tool(method="behaviour")

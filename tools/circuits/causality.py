@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dragoman.tools.circuits.faithfulness import Decoded, decode, is_prefix
+from dragoman.tools.circuits.faithfulness import Decoded, decode
 from dragoman.tools.circuits.passes import Readout, SharedPrompts
-from dragoman.tools.relations import Sample
+from dragoman.tools.relations import Sample, is_prefix
 from dragoman.tools.subjects.language import LanguageSubject
 
 

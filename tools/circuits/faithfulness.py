@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dragoman.tools.relations import Sample
+from dragoman.tools.relations import Sample, is_prefix
 from dragoman.tools.subjects.language import LanguageSubject
 
 ROWS = 256
@@ -27,12 +27,6 @@ class Decoded(NamedTuple):
     texts: list[str]
     log_probs: Float[Tensor, " batch"]
     """Of the token asked for, in nats."""
-
-
-def is_prefix(token: str, target: str) -> bool:
-    """Whether a token names `target` by the published rule."""
-    stripped = token.strip().casefold()
-    return bool(stripped) and target.strip().casefold().startswith(stripped)
 
 
 @torch.no_grad()

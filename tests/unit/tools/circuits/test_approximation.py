@@ -5,10 +5,10 @@ import torch
 
 from dragoman.tools.circuits.approximation import RelationMap, estimate, invert
 from dragoman.tools.circuits.causality import pair_up, random_like
-from dragoman.tools.circuits.faithfulness import is_prefix, shuffled_hits
+from dragoman.tools.circuits.faithfulness import shuffled_hits
 from dragoman.tools.circuits.jacobian import Expansion, expand
 from dragoman.tools.circuits.prompts import relation_prompt
-from dragoman.tools.relations import Sample
+from dragoman.tools.relations import Sample, is_prefix
 
 EXAMPLES = [Sample(subject="France", object="Paris"), Sample(subject="Japan", object="Tokyo")]
 
