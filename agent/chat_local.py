@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from dragoman.agent.chat_errors import BrokenReply
 from dragoman.agent.chat_openai import EndpointChat
 from dragoman.agent.chat_wire import Wire
 from dragoman.core.errors import ChatError, UserError
@@ -33,6 +34,8 @@ from dragoman.core.records import ChatIdentity
 CONTEXT_TOKENS = 4096
 _START_SECONDS = 180.0
 _END_SECONDS = 3.0
+_DYING_SECONDS = 2.0
+"""How long a process that closed its connections may take to be gone."""
 _POLL_SECONDS = 0.05
 # Threads that wait by spinning make llama.cpp up to twenty times slower on busy cores.
 _PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
@@ -82,13 +85,20 @@ class LocalChat:
         on_text: Callable[[str], None] | None = None,
         cancelled: Cancelled = never,
     ) -> ChatReply:
-        """One whole reply; a server that has died since the last call is started again."""
-        if self._process is not None and self._process.poll() is not None:
-            self._notice(f"the local chat model ended by itself ({self._last_words()})")
-            self.close()
-        if self._chat is None:
-            self._chat = self._start(cancelled)
-        return self._chat.complete(request, on_text=on_text, cancelled=cancelled)
+        """One whole reply; a server that has died since the last call is started again.
+
+        A dying server may not be gone yet when it is looked at: then the call breaks off, and is
+        made once more if the server has ended.
+        """
+        if self._ended(within_seconds=0):
+            self._bury()
+        try:
+            return self._running(cancelled).complete(request, on_text=on_text, cancelled=cancelled)
+        except BrokenReply:
+            if not self._ended(within_seconds=_DYING_SECONDS):
+                raise
+            self._bury()
+        return self._running(cancelled).complete(request, on_text=on_text, cancelled=cancelled)
 
     def close(self) -> None:
         """End the server; safe to call twice."""
@@ -108,6 +118,25 @@ class LocalChat:
         if self._log is not None:
             self._log.close()
             self._log = None
+
+    def _ended(self, *, within_seconds: float) -> bool:
+        """Whether there was a server that is no more."""
+        if self._process is None:
+            return False
+        try:
+            self._process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _bury(self) -> None:
+        self._notice(f"the local chat model ended by itself ({self._last_words()})")
+        self.close()
+
+    def _running(self, cancelled: Cancelled) -> EndpointChat:
+        if self._chat is None:
+            self._chat = self._start(cancelled)
+        return self._chat
 
     def _start(self, cancelled: Cancelled) -> EndpointChat:
         began = time.monotonic()
