@@ -1,6 +1,6 @@
 """How a chat call can fail, as far as its cost and the next step differ."""
 
-from dragoman.core.errors import ChatError
+from dragoman.core.errors import ChatError, ImagesRefused
 
 
 class RefusedCall(ChatError):
@@ -21,6 +21,10 @@ class RefusedCall(ChatError):
         self.detail = detail
         self.temporary = temporary
         self.retry_after_seconds = retry_after_seconds
+
+
+class BlindModel(RefusedCall, ImagesRefused):
+    """The call was turned down because of its images."""
 
 
 class BrokenReply(ChatError):

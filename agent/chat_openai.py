@@ -13,7 +13,7 @@ import tenacity
 from pydantic import JsonValue
 
 from dragoman.agent.budget import FREE, Price, price_of, prompt_tokens_max
-from dragoman.agent.chat_errors import RefusedCall
+from dragoman.agent.chat_errors import BlindModel, RefusedCall
 from dragoman.agent.chat_wire import Wire, WireReply
 from dragoman.agent.endpoint_traits import Traits, TraitsFile
 from dragoman.agent.structured import is_json_object
@@ -21,6 +21,7 @@ from dragoman.core.errors import ChatError
 from dragoman.core.escaping import well_formed
 from dragoman.core.protocols import (
     Cancelled,
+    ChatMessage,
     ChatReply,
     ChatRequest,
     never,
@@ -69,10 +70,18 @@ class EndpointChat:
         on_text: Callable[[str], None] | None = None,
         cancelled: Cancelled = never,
     ) -> ChatReply:
-        """One whole reply; raises `RefusedCall`, `BrokenReply` or `Interrupted`."""
+        """One whole reply; raises `RefusedCall`, `BlindModel`, `BrokenReply` or `Interrupted`."""
+        shows = any(message.images for message in request.messages)
+        if shows and self.identity.kind == "local":
+            raise BlindModel(f"{self.identity.model} reads text only; use a chat model that sees")
         deadline = time.monotonic() + self._timeout_seconds
         known = Traits(proven=True) if self._traits is None else self._traits.load(self._name)
-        reply, traits = self._negotiated(request, known, deadline, on_text, cancelled)
+        try:
+            reply, traits = self._negotiated(request, known, deadline, on_text, cancelled)
+        except RefusedCall as error:
+            if shows and _is_about_images(error):
+                raise BlindModel(str(error), status=error.status, detail=error.detail) from None
+            raise
         text = reply.text if reply.arguments is None else reply.arguments
         if (
             request.json_schema is not None
@@ -152,8 +161,7 @@ class EndpointChat:
 
     def _body(self, request: ChatRequest, traits: Traits) -> JsonObject:
         messages: list[JsonValue] = [
-            {"role": message.role, "content": well_formed(message.content)}
-            for message in request.messages
+            {"role": message.role, "content": _content(message)} for message in request.messages
         ]
         body: JsonObject = {
             "model": self.identity.model,
@@ -228,6 +236,27 @@ class OpenAIChat(EndpointChat):
             price=price_of(identity, settings),
             first_pause_seconds=first_pause_seconds,
         )
+
+
+def _content(message: ChatMessage) -> JsonValue:
+    """Plain text, or text and pictures as the parts that vision endpoints read."""
+    text = well_formed(message.content)
+    if not message.images:
+        return text
+    pictures: list[JsonValue] = [
+        {
+            "type": "image_url",
+            "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"},
+        }
+        for image in message.images
+    ]
+    return [{"type": "text", "text": text}, *pictures]
+
+
+def _is_about_images(error: RefusedCall) -> bool:
+    """A model that takes text alone says so with any status, in words of its own."""
+    said = error.detail.lower()
+    return any(word in said for word in ("image", "vision", "multimodal", "must be a string"))
 
 
 def _judged(traits: Traits, text: str) -> Traits:

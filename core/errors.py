@@ -4,6 +4,7 @@
     ├── UserError            2   the input was wrong; the person must change it
     ├── ToolError            -   the agent must change its arguments; never ends a run by itself
     ├── ChatError            4   the chat endpoint could not be used
+    │   └── ImagesRefused    -   it reads text only; tools go on without it
     ├── LimitReached         3   a budget ended the run; a partial report exists
     ├── Interrupted        130   Ctrl-C, Esc or a signal; the run can be resumed
     └── IntegrityError       2   a stored file is damaged or does not match its digest
@@ -44,6 +45,10 @@ class ChatError(DragomanError):
     """The chat model could not be reached or broke its protocol beyond repair."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.CHAT_UNUSABLE
+
+
+class ImagesRefused(ChatError):
+    """The chat model takes no images; it can still be asked in words."""
 
 
 class LimitReached(DragomanError):

@@ -59,11 +59,21 @@ class SubjectModel(Protocol):
         ...
 
 
+class ChatImage(Record):
+    """A picture that is shown to a chat model that can see."""
+
+    media_type: Literal["image/png", "image/jpeg"]
+    base64: str
+    """The file's bytes, in base64."""
+
+
 class ChatMessage(Record):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    images: tuple[ChatImage, ...] = ()
+    """Shown after the text; at most 1024 pixels a side."""
 
 
 class ChatRequest(Record):

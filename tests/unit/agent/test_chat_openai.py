@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from dragoman.agent.budget import prompt_tokens_max
 from dragoman.agent.chat_errors import BrokenReply, RefusedCall
 from dragoman.agent.chat_openai import ATTEMPTS, OpenAIChat
-from dragoman.core.errors import ChatError, Interrupted
-from dragoman.core.protocols import ChatMessage, ChatReply, ChatRequest
+from dragoman.core.errors import ChatError, ImagesRefused, Interrupted
+from dragoman.core.protocols import ChatImage, ChatMessage, ChatReply, ChatRequest
 from dragoman.core.settings import Settings
 
 KEY = "sk-canary-0123456789abcdef"
@@ -467,6 +468,62 @@ def test_a_damaged_memory_of_endpoints_is_as_good_as_none(
         endpoint.handler = said('{"x": 1}')
         assert chat.complete(ASKING_JSON).text == '{"x": 1}'
     assert KEY not in remembered.read_text()
+
+
+PICTURE = ChatImage(media_type="image/png", base64="iVBORw0KGgo=")
+SHOWING = ChatRequest(
+    purpose="caption",
+    messages=(
+        ChatMessage(role="system", content="look"),
+        ChatMessage(role="user", content="what is this?", images=(PICTURE, PICTURE)),
+    ),
+)
+
+
+def test_pictures_go_out_as_parts_after_the_text(endpoint: Endpoint, chat: OpenAIChat) -> None:
+    endpoint.handler = said("a dog")
+    assert chat.complete(SHOWING).text == "a dog"
+    first, second = endpoint.received[0]["messages"]
+    assert first["content"] == "look"
+    text, *pictures = second["content"]
+    assert text == {"type": "text", "text": "what is this?"}
+    url = {"url": "data:image/png;base64,iVBORw0KGgo="}
+    assert pictures == [{"type": "image_url", "image_url": url}] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (422, "messages.1.content must be a string"),
+        (500, "image input is not supported - hint: you may need to provide the mmproj"),
+    ],
+)
+def test_a_model_that_takes_no_pictures_is_told_apart(
+    endpoint: Endpoint, chat: OpenAIChat, code: int, message: str
+) -> None:
+    endpoint.handler = status(code, fault(message))
+    with pytest.raises(ImagesRefused, match="refused the call"):
+        chat.complete(SHOWING)
+    with pytest.raises(ChatError) as error:
+        chat.complete(REQUEST)
+    assert not isinstance(error.value, ImagesRefused)
+
+
+def test_another_refusal_of_pictures_stays_what_it_is(endpoint: Endpoint, chat: OpenAIChat) -> None:
+    endpoint.handler = status(401, fault("no such key for image models"))
+    with pytest.raises(RefusedCall, match="check OPENAI_API_KEY") as error:
+        chat.complete(SHOWING)
+    assert not isinstance(error.value, ImagesRefused)
+
+
+def test_a_budget_counts_pictures() -> None:
+    text = SHOWING.model_copy(
+        update={
+            "messages": tuple(ChatMessage(role=m.role, content=m.content) for m in SHOWING.messages)
+        }
+    )
+    assert prompt_tokens_max(SHOWING) == prompt_tokens_max(text) + 2 * 26_000
 
 
 @pytest.mark.parametrize(
