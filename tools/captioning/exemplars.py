@@ -4,25 +4,15 @@ Hernandez et al. 2022, arXiv:2201.11114: the 15 inputs of highest maximum activa
 threshold at the 0.99 quantile of the unit over *all positions of all inputs*, never per input.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from torch import nn
-
-from dragoman.core.errors import ToolError
-from dragoman.core.records import Site
-from dragoman.tools.captioning.tokens import TokenTable
-from dragoman.tools.context import ToolContext
-from dragoman.tools.subjects.language import LanguageSubject
 
 TOP_CONTEXTS = 15
 THRESHOLD_QUANTILE = 0.99
-_BATCH_DOCUMENTS = 32
 
 
 class QuantileSketch:
@@ -146,68 +136,3 @@ class UnitSummaries:
     def dead(self) -> npt.NDArray[np.bool_]:
         """Units that are never above zero, or always the same: nothing to describe."""
         return np.asarray((self.highest <= 0) | (self.highest == self.lowest))
-
-
-def read_units(
-    context: ToolContext,
-    documents: Sequence[str],
-    table: TokenTable,
-    layer: int,
-    units: Sequence[int],
-) -> Float[ndarray, "tokens units"]:
-    """Activations of MLP neurons (after the nonlinearity) at every token of `table`.
-
-    The document-start token is left out: it is a sink with activations of its own kind.
-    """
-    lengths = np.bincount(table.document, minlength=len(documents))
-    ends = np.cumsum(lengths)
-    activations = np.zeros((table.n, len(units)), dtype=np.float32)
-    # Documents of like length go together, so little of a batch is padding.
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    for start in range(0, len(order), _BATCH_DOCUMENTS):
-        context.step(start, len(order), f"reading {len(units)} neurons of layer {layer}")
-        chosen = order[start : start + _BATCH_DOCUMENTS]
-        read = _mlp_activations(context.subject, [documents[row] for row in chosen], layer)
-        picked = read[:, :, list(units)].cpu().numpy()
-        for row, document in enumerate(chosen):
-            length = lengths[document]
-            activations[ends[document] - length : ends[document]] = picked[row, -length:]
-    return activations
-
-
-class _LayerReached(Exception):
-    """Ends a forward pass whose later layers nobody asked about."""
-
-
-@torch.no_grad()
-def _mlp_activations(
-    subject: LanguageSubject, texts: Sequence[str], layer: int
-) -> Float[torch.Tensor, "batch pos d_mlp"]:
-    def stop(module: nn.Module, args: object) -> None:
-        raise _LayerReached
-
-    site = Site(layer=layer, kind="mlp_act")
-    with subject.capture([site]) as taken:
-        stopper = subject.anatomy.blocks[layer].down_projection.register_forward_pre_hook(stop)
-        try:
-            subject.forward(subject.batch(texts), logits_to_keep=1)
-        except _LayerReached:
-            pass
-        finally:
-            stopper.remove()
-    return taken[site]
-
-
-def check_units(subject: LanguageSubject, layer: int, neurons: Sequence[int]) -> None:
-    """`ToolError` unless layer and neurons exist and no neuron is named twice."""
-    subject.check_layer(layer)
-    for neuron in neurons:
-        if not 0 <= neuron < subject.d_mlp:
-            raise ToolError(
-                f"neuron {neuron} is outside 0..{subject.d_mlp - 1} "
-                f"of subject {subject.identity.name!r}"
-            )
-    twice = sorted({neuron for neuron in neurons if neurons.count(neuron) > 1})
-    if twice:
-        raise ToolError(f"neurons: {twice[0]} is named twice; name each neuron once")

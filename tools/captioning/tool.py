@@ -14,10 +14,10 @@ from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonica
 from dragoman.tools.captioning import chat_proposer, figures, scoring
 from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, readable
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
-from dragoman.tools.captioning.exemplars import check_units, read_units
 from dragoman.tools.captioning.predicates import PREDICATE
 from dragoman.tools.captioning.reranking import TAU, log_priors
 from dragoman.tools.captioning.tokens import token_table
+from dragoman.tools.captioning.units import check_units, read_units
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 

@@ -17,6 +17,7 @@ _DOWN_PROJECTION = (
     "mlp.fc2",
     "fc2",
 )
+_ATTENTION_PROJECTION = ("o_proj", "c_proj", "out_proj", "dense")
 _FINAL_NORM = ("norm", "ln_f", "final_layer_norm")
 
 
@@ -31,6 +32,8 @@ class BlockParts:
     """Its output is what the MLP adds to the residual stream."""
     down_projection: nn.Module
     """Its input is the MLP's neurons, after the nonlinearity (and the gate)."""
+    attention_projection: nn.Module | None
+    """Its input is what the heads found, one after the other; None where it was not found."""
     sequential: bool
     """The MLP reads the residual stream *after* attention wrote to it."""
 
@@ -83,6 +86,7 @@ def _block_parts(block: nn.Module, family: str) -> BlockParts:
         attn_out=attn_norm or attention,
         mlp_out=mlp_norm or _child(block, ("mlp",)) or down,
         down_projection=down,
+        attention_projection=_child(attention, _ATTENTION_PROJECTION),
         sequential=not (parallel or post_norm),
     )
 

@@ -1,17 +1,10 @@
 import numpy as np
 import pytest
-import torch
 
-from dragoman.core.errors import ToolError
-from dragoman.core.records import Site
 from dragoman.tools.captioning.exemplars import (
     QuantileSketch,
     UnitSummaries,
-    check_units,
-    read_units,
 )
-from dragoman.tools.captioning.tokens import token_table
-from dragoman.tools.context import ToolContext
 
 
 def _documents(n, n_units, seed=0):
@@ -88,33 +81,3 @@ def test_units_never_above_zero_or_constant_are_dead():
     summaries = UnitSummaries(4)
     summaries.update(0, activations)
     assert summaries.dead().tolist() == [True, True, True, False]
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
-def test_reading_stops_early_and_still_reads_every_token(make_tiny, family, tmp_path):
-    subject = make_tiny(family)
-    context = ToolContext(subject, 0, tmp_path, tmp_path / "artifacts", tmp_path / "cache")
-    documents = ["The capital of France", "A dog.", "The capital of Japan is Tokyo. A dog is"] * 20
-    table = token_table(documents, subject.tokenizer)
-    read = read_units(context, documents, table, 1, [4, 0])
-    site = Site(layer=1, kind="mlp_act")
-    for number in (0, 1, 2, 59):
-        with torch.no_grad():
-            alone = subject.activations(subject.batch([documents[number]]), [site])[site][0]
-        rows = read[table.document == number]
-        expected = alone[-len(rows) :, [4, 0]].numpy()
-        np.testing.assert_allclose(rows, expected, atol=2e-5)
-    assert not any(block._forward_pre_hooks for block in subject.blocks)
-
-
-@pytest.mark.parametrize(
-    ("layer", "neurons", "named"),
-    [
-        (41, [1], "layer 41 is outside 0..2"),
-        (1, [3, 99999], "neuron 99999 is outside 0..47"),
-        (1, [3, 4, 3], "neurons: 3 is named twice"),
-    ],
-)
-def test_units_that_are_not_there_are_named_with_the_range(make_tiny, layer, neurons, named):
-    with pytest.raises(ToolError, match=named):
-        check_units(make_tiny(), layer, neurons)
