@@ -6,26 +6,28 @@ unit's active places become, in nats, when their rate may differ between the pla
 predicate holds and the others; less, for each atom, the nats that it takes to name one atom among
 all. So a long caption has to pay for itself, and the fewer the data the shorter the captions.
 
-Places are tokens of a text or patches of an image; the search sees columns of booleans only.
+Places are tokens of a text or patches of an image; the search sees columns of booleans only. They
+are held bit by bit, 64 places a machine word, so that what two columns share is counted by the
+processor's own count of bits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 from numpy import ndarray
 
 Column: TypeAlias = npt.NDArray[np.bool_]
 """One truth value for each place."""
-Truth: TypeAlias = npt.NDArray[np.float32]
-"""1 at the places where the unit is active, else 0."""
-SHORTLIST = 100
 _BEAM = 8
-_EXTENSIONS = 6
-"""Compositions that each member of the beam may contribute in a round."""
+_ADMITTED = 16
+"""Compositions that may be added to those known in a round."""
 _MAX_ATOMS = 6
+_SHORTLIST = 128
+"""Atoms that go on being tried after all were tried with each of the first beam."""
 
 
 class _Dumpable(Protocol):
@@ -42,11 +44,39 @@ class Proposal(NamedTuple, Generic[P]):
     gain: float
 
 
-class Atoms(NamedTuple, Generic[P]):
-    """Atoms with their columns as numbers, so that whole rounds are matrix products."""
+class Atoms(Generic[P]):
+    """Atoms with their columns: any array [atoms places] that is nonzero where the atom holds."""
 
-    predicates: list[P]
-    columns: Float[ndarray, "atoms places"]
+    def __init__(self, predicates: Sequence[P], columns: npt.NDArray[Any]) -> None:
+        self.predicates = list(predicates)
+        self.bits: UInt64[ndarray, "atoms words"] = _packed(np.asarray(columns, dtype=bool))
+        self.counts: npt.NDArray[np.int64] = _count(self.bits)
+
+    def rows(self, chosen: npt.NDArray[np.intp]) -> "Atoms[P]":
+        """Some of the atoms."""
+        return self._with(
+            [self.predicates[row] for row in chosen.tolist()],
+            self.bits[chosen],
+            self.counts[chosen],
+        )
+
+    def and_also(self, other: "Atoms[P]") -> "Atoms[P]":
+        """These atoms and the others."""
+        return self._with(
+            self.predicates + other.predicates,
+            np.concatenate([self.bits, other.bits]),
+            np.concatenate([self.counts, other.counts]),
+        )
+
+    def _with(
+        self,
+        predicates: list[P],
+        bits: UInt64[ndarray, "atoms words"],
+        counts: npt.NDArray[np.int64],
+    ) -> "Atoms[P]":
+        atoms: Atoms[P] = Atoms.__new__(Atoms)
+        atoms.predicates, atoms.bits, atoms.counts = predicates, bits, counts
+        return atoms
 
 
 class Algebra(NamedTuple, Generic[P]):
@@ -59,7 +89,7 @@ class Algebra(NamedTuple, Generic[P]):
 
 class _Scored(NamedTuple, Generic[P]):
     predicate: P
-    column: Column
+    bits: UInt64[ndarray, " words"]
     n_atoms: int
     gain: float
 
@@ -73,96 +103,135 @@ def search(
     """
     if not active.any() or not atoms.predicates:
         return []
-    truth = active.astype(np.float32)
-    short, known = _shortlist(atoms, truth, price)
-    beam = _best(known, _BEAM)
+    rounds = _Rounds(atoms, active, algebra, price)
+    known = rounds.single(limit=4 * _BEAM)
+    seen = {each.bits.tobytes() for each in known.values()}
     for _ in range(_MAX_ATOMS - 1):
         before = len(known)
-        for old in beam:
-            for new in _extended(old, short, truth, algebra, price):
-                known.setdefault(new.predicate.model_dump_json(), new)
+        for new in rounds.extended(_best(known, _BEAM)):
+            # The same places in more words would fill the beam with one idea.
+            if new.bits.tobytes() not in seen:
+                known[new.predicate.model_dump_json()] = new
+                seen.add(new.bits.tobytes())
         if len(known) == before:
             break
-        beam = _best(known, _BEAM)
     return [Proposal(each.predicate, each.gain) for each in _best(known, limit)]
 
 
-def information(
-    n_said: Float[ndarray, "*shape"], n_hits: Float[ndarray, "*shape"], truth: Truth
-) -> Float[ndarray, "*shape"]:
-    """Gain in log-likelihood, in nats, of two rates of activity over one for all places.
+class _Rounds(Generic[P]):
+    """One unit's search: what every atom counts among all places and among the active ones."""
 
-    `n_said` places satisfy the predicate, `n_hits` of them are active. A predicate that marks the
-    silent places says nothing about where the unit is active: its gain is 0.
-    """
-    n, n_active = float(len(truth)), float(truth.sum())
-    gain = (
-        _entropy_sum(n_hits, n_said)
-        + _entropy_sum(n_active - n_hits, n - n_said)
-        - _entropy_sum(np.array(n_active), np.array(n))
-    )
-    informative = n_hits * n > n_said * n_active
-    return np.where(informative, gain, 0.0)
+    def __init__(self, atoms: Atoms[P], active: Column, algebra: Algebra[P], price: float) -> None:
+        self._atoms, self._price, self._algebra = atoms, price, algebra
+        self._n, self._places = len(active), np.flatnonzero(active)
+        self._at_active = self._active_bits(atoms.bits)
+        self._hits = _count(self._at_active)
 
+    def single(self, limit: int) -> dict[str, _Scored[P]]:
+        """The atoms by themselves, the best of them."""
+        gains = self._gain(self._atoms.counts, self._hits) - self._price
+        order = np.lexsort((np.arange(len(gains)), -gains.round(6)))[:limit]
+        predicates, bits = self._atoms.predicates, self._atoms.bits
+        return {
+            predicates[row].model_dump_json(): _Scored(
+                predicates[row], bits[row], 1, float(gains[row])
+            )
+            for row in order.tolist()
+        }
 
-def _entropy_sum(k: Float[ndarray, "*shape"], n: Float[ndarray, "*shape"]) -> Any:
-    """Log-likelihood of k successes in n at their own rate."""
-    k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    total = n * np.log(np.maximum(n, 1))
-    return k * np.log(np.maximum(k, 1)) + (n - k) * np.log(np.maximum(n - k, 1)) - total
+    def extended(self, beam: Sequence[_Scored[P]]) -> Iterator[_Scored[P]]:
+        """The best compositions of one of `beam` and an atom that gain on what they extend."""
+        gains, tried = self._compositions(beam), self._atoms
+        if len(tried.predicates) > _SHORTLIST:
+            self._keep(np.argsort(-gains.max(axis=(0, 1)), kind="stable")[:_SHORTLIST])
+        for flat in np.argsort(-gains, axis=None, kind="stable")[:_ADMITTED].tolist():
+            operation, which, row = (int(i) for i in np.unravel_index(flat, gains.shape))
+            gain, old, other = float(gains.flat[flat]), beam[which], tried.bits[row]
+            if gain == -np.inf:
+                return
+            compose, bits = (
+                (self._algebra.both, old.bits & other),
+                (self._algebra.either, old.bits | other),
+                (self._algebra.without, old.bits & ~other),
+            )[operation]
+            # Compositions that the algebra lacks gain minus infinity.
+            assert compose is not None
+            yield _Scored(
+                compose(old.predicate, tried.predicates[row]), bits, old.n_atoms + 1, gain
+            )
 
-
-def _shortlist(
-    atoms: Atoms[P], truth: Truth, price: float
-) -> tuple[Atoms[P], dict[str, _Scored[P]]]:
-    predicates, columns = atoms
-    gains = information(columns.sum(axis=1), columns @ truth, truth) - price
-    order = sorted(range(len(predicates)), key=lambda row: (-round(float(gains[row]), 6), row))
-    rows = order[:SHORTLIST]
-    known = {
-        predicates[row].model_dump_json(): _Scored(
-            predicates[row], columns[row] > 0, 1, float(gains[row])
+    def _compositions(self, beam: Sequence[_Scored[P]]) -> Float[ndarray, "operations beam atoms"]:
+        """Gains of each of the beam with each atom; minus infinity where that gains nothing."""
+        atoms, bits = self._atoms, np.stack([old.bits for old in beam])
+        at_active = self._active_bits(bits)
+        n_old, hits_old = _count(bits)[:, None], _count(at_active)[:, None]
+        n_both = _count(atoms.bits[None] & bits[:, None])
+        hits_both = _count(self._at_active[None] & at_active[:, None])
+        gains = np.stack(
+            [
+                self._gain(n_both, hits_both),
+                self._gain(atoms.counts + n_old - n_both, self._hits + hits_old - hits_both),
+                self._gain(n_old - n_both, hits_old - hits_both),
+            ]
         )
-        for row in rows
-    }
-    return Atoms([predicates[row] for row in rows], columns[rows]), known
+        gains -= self._price * np.array([old.n_atoms + 1 for old in beam])[:, None]
+        gains[gains <= np.array([old.gain + 1e-6 for old in beam])[:, None]] = -np.inf
+        if self._algebra.without is None:
+            gains[2] = -np.inf
+        return gains
+
+    def _keep(self, chosen: npt.NDArray[np.intp]) -> None:
+        self._atoms = self._atoms.rows(chosen)
+        self._at_active, self._hits = self._at_active[chosen], self._hits[chosen]
+
+    def _active_bits(self, bits: UInt64[ndarray, "rows words"]) -> UInt64[ndarray, "rows few"]:
+        """The same truth values at the active places only."""
+        bytes_ = bits.view(np.uint8)[:, self._places >> 3]
+        return _packed((bytes_ >> (7 - (self._places & 7)).astype(np.uint8)) & 1)
+
+    def _gain(
+        self, n_said: npt.NDArray[np.int64], n_hits: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        return information(n_said, n_hits, n=self._n, n_active=len(self._places))
 
 
-def _extended(
-    old: _Scored[P], atoms: Atoms[P], truth: Truth, algebra: Algebra[P], price: float
-) -> Iterator[_Scored[P]]:
-    """The best compositions of `old` with one more atom, as far as they gain anything."""
-    n_atoms = old.n_atoms + 1
-    column = old.column.astype(np.float32)
-    n_old, hits_old = column.sum(), column @ truth
-    n_both, hits_both = atoms.columns @ column, atoms.columns @ (column * truth)
-    rounds = [
-        (algebra.both, n_both, hits_both),
-        (
-            algebra.either,
-            atoms.columns.sum(axis=1) + n_old - n_both,
-            atoms.columns @ truth + hits_old - hits_both,
-        ),
-    ]
-    if algebra.without is not None:
-        rounds.append((algebra.without, n_old - n_both, hits_old - hits_both))
-    for compose, n_said, n_hits in rounds:
-        gains = information(n_said, n_hits, truth) - price * n_atoms
-        for row in np.argsort(-gains, kind="stable")[:_EXTENSIONS].tolist():
-            if gains[row] > old.gain + 1e-6:
-                other = atoms.columns[row] > 0
-                if compose is algebra.both:
-                    joined = old.column & other
-                elif compose is algebra.either:
-                    joined = old.column | other
-                else:
-                    joined = old.column & ~other
-                yield _Scored(
-                    compose(old.predicate, atoms.predicates[row]),
-                    joined,
-                    n_atoms,
-                    float(gains[row]),
-                )
+def information(
+    n_said: npt.NDArray[np.int64], n_hits: npt.NDArray[np.int64], *, n: int, n_active: int
+) -> npt.NDArray[np.float64]:
+    """Gain in log-likelihood, in nats, of two rates of activity over one for all `n` places.
+
+    `n_said` places satisfy the predicate, `n_hits` of them are among the `n_active`. A predicate
+    that marks the silent places says nothing about where the unit is active: its gain is 0.
+    """
+    table = _k_log_k(n)
+
+    def log_likelihood(k: Any, of: Any) -> Any:
+        """Of k successes in so many at their own rate."""
+        return table[k] + table[of - k] - table[of]
+
+    gain = log_likelihood(n_hits, n_said) + log_likelihood(n_active - n_hits, n - n_said)
+    informative = n_hits * n > n_said * n_active
+    return np.where(informative, gain - log_likelihood(n_active, n), 0.0)
+
+
+@lru_cache(maxsize=8)
+def _k_log_k(n: int) -> npt.NDArray[np.float64]:
+    """K log k for k from 0 to n."""
+    counts = np.arange(n + 1, dtype=np.float64)
+    return np.asarray(counts * np.log(np.maximum(counts, 1)))
+
+
+def _packed(columns: npt.NDArray[Any]) -> UInt64[ndarray, "rows words"]:
+    """Rows of truth values as rows of 64-bit words, padded with zeros."""
+    n_bytes = -(-columns.shape[1] // 64) * 8
+    padded = np.zeros((len(columns), n_bytes), np.uint8)
+    bytes_ = np.packbits(columns, axis=1)
+    padded[:, : bytes_.shape[1]] = bytes_
+    return padded.view(np.uint64)
+
+
+def _count(bits: UInt64[ndarray, "*rows words"]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.bitwise_count(bits).sum(axis=-1, dtype=np.int64))
 
 
 def _best(known: dict[str, _Scored[P]], limit: int) -> list[_Scored[P]]:

@@ -5,8 +5,8 @@ boolean column and a unit's activations are one float column.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -18,7 +18,58 @@ Words: TypeAlias = npt.NDArray[np.object_]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|\S")
+_LONGEST_AFFIX = 8
 _SENTENCE_END = frozenset(".!?")
+
+
+class Lexicon:
+    """A column of strings by number: few distinct strings stand in many rows."""
+
+    def __init__(self, column: Words) -> None:
+        self._number: dict[str, int] = {}
+        number = self._number
+        self.codes = np.array(
+            [number.setdefault(value, len(number)) for value in column], dtype=np.int32
+        )
+
+    @cached_property
+    def strings(self) -> tuple[str, ...]:
+        """The distinct strings, by number."""
+        return tuple(self._number)
+
+    def equal(self, value: str) -> Column:
+        """The rows in which `value` stands."""
+        return np.asarray(self.codes == self._number.get(value, -1), dtype=bool)
+
+    def beginning(self, letters: str) -> Column:
+        """The rows whose string begins with `letters`."""
+        return self._at(self._affixes[0].get(letters, ()))
+
+    def ending(self, letters: str) -> Column:
+        """The rows whose string ends in `letters`."""
+        return self._at(self._affixes[1].get(letters, ()))
+
+    def _at(self, codes: Sequence[int]) -> Column:
+        chosen = np.zeros(len(self.strings), dtype=bool)
+        chosen[list(codes)] = True
+        return np.asarray(chosen[self.codes])
+
+    @cached_property
+    def _affixes(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        starts: dict[str, list[int]] = {}
+        ends: dict[str, list[int]] = {}
+        for code, value in enumerate(self.strings):
+            for length in range(1, min(len(value), _LONGEST_AFFIX) + 1):
+                starts.setdefault(value[:length], []).append(code)
+                ends.setdefault(value[-length:], []).append(code)
+        return starts, ends
+
+    def where(self, holds: Callable[[str], bool]) -> Column:
+        """The rows whose string satisfies `holds`; each distinct string is asked for once."""
+        if not self.strings:
+            return np.zeros(0, dtype=bool)
+        answers = np.array([holds(value) for value in self.strings], dtype=bool)
+        return np.asarray(answers[self.codes])
 
 
 @dataclass(frozen=True)
@@ -41,6 +92,8 @@ class TokenTable:
     line_start: Column
     in_quotes: Column
     in_brackets: Column
+    meanings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """The topics that a word is near to in meaning, where embeddings were asked."""
     columns: dict[str, Column] = field(default_factory=dict, repr=False, compare=False)
     """Columns of predicates that were evaluated before, by the predicate's JSON."""
 
@@ -60,9 +113,24 @@ class TokenTable:
         return _mapped(self.surface, str.strip)
 
     @cached_property
-    def singular(self) -> Words:
-        """`word` without a plural's ending, a rough stem for looking words up in lists."""
-        return _mapped(self.word, _singular)
+    def words(self) -> Lexicon:
+        """`word` by number."""
+        return Lexicon(self.word)
+
+    @cached_property
+    def pieces(self) -> Lexicon:
+        """`piece` by number."""
+        return Lexicon(self.piece)
+
+    @cached_property
+    def spellings(self) -> Lexicon:
+        """`written` by number."""
+        return Lexicon(self.written)
+
+    @cached_property
+    def surfaces(self) -> Lexicon:
+        """`surface` by number."""
+        return Lexicon(self.surface)
 
     def previous(self, column: Column) -> Column:
         """`column` at the token before, false at the start of a document."""
@@ -83,9 +151,14 @@ class TokenTable:
             **{
                 name: getattr(self, name)[chosen]
                 for name in self.__dataclass_fields__
-                if name != "columns"
-            }
+                if name not in {"columns", "meanings"}
+            },
+            meanings=self.meanings,
         )
+
+    def with_meanings(self, meanings: Mapping[str, tuple[str, ...]]) -> "TokenTable":
+        """The same tokens, with the topics that their words are near to."""
+        return replace(self, meanings=meanings, columns={})
 
 
 def token_table(
@@ -200,7 +273,8 @@ def _mapped(column: Words, change: Callable[[str], str]) -> Words:
     return _objects([change(value) for value in column])
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """`word` without a plural's ending: a rough stem for looking words up in lists."""
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

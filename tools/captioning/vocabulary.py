@@ -6,6 +6,7 @@ captions are put together, and a test over a whole `TokenTable` at once.
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dragoman.tools.captioning.tokens import Column, TokenTable, Words
+from dragoman.tools.captioning.tokens import Column, Lexicon, TokenTable, singular
 
 NEAR_TOKENS = 16
 """How far back a text counts as being about a topic."""
@@ -25,6 +26,8 @@ class TokenClass(NamedTuple):
     noun: str
     qualifier: str
     test: Callable[[TokenTable], Column]
+    place: bool = False
+    """It says where the token stands, and so nothing about the token itself."""
 
 
 _FUNCTION_WORDS = {
@@ -82,7 +85,7 @@ def topics() -> dict[str, frozenset[str]]:
 @cache
 def classes() -> dict[str, TokenClass]:
     """All token classes by name; the name is also the noun."""
-    listed = [*_by_shape(), *_by_place()]
+    listed = [*_by_shape(), *_by_script(), *_by_place()]
     for noun, words in _FUNCTION_WORDS.items():
         listed.append(TokenClass(noun, f"that are {noun}", _one_of(words)))
     for noun, characters in _PUNCTUATION.items():
@@ -112,70 +115,101 @@ def classes() -> dict[str, TokenClass]:
 
 def in_topic(table: TokenTable, topic: str) -> Column:
     """Tokens of words on the topic's list, plurals included."""
-    words = topics()[topic]
-    return _isin(table.word, words) | _isin(table.singular, words)
+    listed = topics()[topic]
+    return table.words.where(lambda word: word in listed or singular(word) in listed)
 
 
 def _by_shape() -> list[TokenClass]:
     return [
         TokenClass("numbers", "that are numbers", _matching(r"\d+", whole_word=True)),
         TokenClass("years", "that are years", _matching(r"1[5-9]\d\d|20\d\d", whole_word=True)),
+        TokenClass("numbers of one digit", "of one digit", _matching(r"\d", whole_word=True)),
+        TokenClass("numbers of two digits", "of two digits", _matching(r"\d\d", whole_word=True)),
+        TokenClass(
+            "numbers of three digits", "of three digits", _matching(r"\d{3}", whole_word=True)
+        ),
+        TokenClass(
+            "numbers of four digits or more",
+            "of four digits or more",
+            _matching(r"\d{4,}", whole_word=True),
+        ),
         TokenClass("digits", "that hold a digit", _matching(r".*\d.*")),
+        TokenClass(
+            "words that mix letters and digits",
+            "that mix letters and digits",
+            _matching(r"(?=.*\d)(?=.*[^\W\d_]).+", whole_word=True),
+        ),
         TokenClass(
             "capitalised words",
             "that are capitalised",
-            lambda table: _flags(table.written, lambda word: word[:1].isupper()),
+            lambda table: table.spellings.where(lambda word: word[:1].isupper()),
         ),
         TokenClass(
             "capitalised words inside a sentence",
             "that are capitalised inside a sentence",
             lambda table: (
-                _flags(table.written, lambda word: word[:1].isupper())
+                table.spellings.where(lambda word: word[:1].isupper() and word != "I")
                 & ~table.sentence_start
-                & ~_isin(table.word, frozenset({"i"}))
             ),
         ),
         TokenClass(
             "words in capital letters",
             "in capital letters",
-            lambda table: _flags(table.written, lambda word: len(word) > 1 and word.isupper()),
+            lambda table: table.spellings.where(lambda word: len(word) > 1 and word.isupper()),
+        ),
+        TokenClass(
+            "words with a capital letter inside",
+            "with a capital letter inside",
+            lambda table: table.spellings.where(
+                lambda word: not word.isupper() and any(map(str.isupper, word[1:]))
+            ),
         ),
         TokenClass(
             "single letters",
             "that are a single letter",
-            lambda table: _flags(table.written, lambda word: len(word) == 1 and word.isalpha()),
+            lambda table: table.spellings.where(lambda word: len(word) == 1 and word.isalpha()),
         ),
         TokenClass(
             "long words of nine letters or more",
             "of nine letters or more",
-            lambda table: _flags(table.word, lambda word: len(word) >= 9),
+            lambda table: table.words.where(lambda word: len(word) >= 9),
+        ),
+        TokenClass(
+            "very long words of twelve letters or more",
+            "of twelve letters or more",
+            lambda table: table.words.where(lambda word: len(word) >= 12),
         ),
         TokenClass(
             "short words of one to three letters",
             "of one to three letters",
-            lambda table: _flags(table.word, lambda word: word.isalpha() and len(word) <= 3),
+            lambda table: table.words.where(lambda word: word.isalpha() and len(word) <= 3),
+        ),
+        TokenClass(
+            "words with a doubled letter",
+            "with a doubled letter",
+            _matching(r".*([^\W\d_])\1.*", whole_word=True),
         ),
         TokenClass(
             "punctuation",
             "that are punctuation",
-            lambda table: _flags(
-                table.piece, lambda piece: piece != "" and not any(map(str.isalnum, piece))
+            lambda table: table.pieces.where(
+                lambda piece: piece != "" and not any(map(str.isalnum, piece))
             ),
         ),
         TokenClass(
             "line breaks",
             "that are line breaks",
-            lambda table: _flags(table.surface, lambda surface: "\n" in surface),
+            lambda table: table.surfaces.where(lambda surface: "\n" in surface),
         ),
         TokenClass(
             "white space",
             "that are white space",
-            lambda table: _flags(table.surface, lambda surface: not surface.strip()),
+            lambda table: table.surfaces.where(lambda surface: not surface.strip()),
         ),
         TokenClass(
             "letters outside English",
             "with letters outside English",
-            lambda table: _flags(table.piece, lambda piece: piece != "" and not piece.isascii()),
+            lambda table: table.pieces.where(lambda piece: piece != "" and not piece.isascii()),
         ),
         TokenClass(
             "words with an apostrophe",
@@ -185,8 +219,62 @@ def _by_shape() -> list[TokenClass]:
     ]
 
 
-def _by_place() -> list[TokenClass]:
+_SCRIPTS = {
+    "Cyrillic": ("CYRILLIC",),
+    "Greek": ("GREEK",),
+    "Arabic": ("ARABIC",),
+    "Hebrew": ("HEBREW",),
+    "Devanagari": ("DEVANAGARI",),
+    "Thai": ("THAI",),
+    "Korean": ("HANGUL",),
+    "Japanese kana": ("HIRAGANA", "KATAKANA"),
+    "Chinese characters": ("CJK",),
+}
+"""Scripts by how Unicode's names of their letters begin."""
+
+
+def _by_script() -> list[TokenClass]:
+    listed = [
+        TokenClass(
+            script if script.endswith("characters") else f"{script} letters",
+            f"in {script}",
+            _written_in(beginnings),
+        )
+        for script, beginnings in _SCRIPTS.items()
+    ]
     return [
+        *listed,
+        TokenClass(
+            "Latin letters with accents",
+            "with accents",
+            _written_in(("LATIN",), beyond_ascii=True),
+        ),
+        TokenClass(
+            "emoji and pictures",
+            "that are emoji or pictures",
+            lambda table: table.pieces.where(
+                lambda piece: any(unicodedata.category(character) == "So" for character in piece)
+            ),
+        ),
+    ]
+
+
+def _written_in(
+    beginnings: tuple[str, ...], *, beyond_ascii: bool = False
+) -> Callable[[TokenTable], Column]:
+    def written(piece: str) -> bool:
+        return any(
+            character.isalpha()
+            and not (beyond_ascii and character.isascii())
+            and unicodedata.name(character, "").startswith(beginnings)
+            for character in piece
+        )
+
+    return lambda table: table.pieces.where(written)
+
+
+def _by_place() -> list[TokenClass]:
+    listed = [
         TokenClass(
             "continuations of a word that is split into pieces",
             "that continue a word",
@@ -217,24 +305,29 @@ def _by_place() -> list[TokenClass]:
         ),
         TokenClass("words inside brackets", "inside brackets", lambda table: table.in_brackets),
         TokenClass(
-            "the first token of the text",
-            "at the very start of the text",
-            lambda table: table.index == 0,
-        ),
-        TokenClass(
-            "the first four tokens of the text",
-            "among the first four tokens of the text",
-            lambda table: table.index < 4,
-        ),
-        TokenClass(
-            "the first sixteen tokens of the text",
-            "near the start of the text",
-            lambda table: table.index < 16,
-        ),
-        TokenClass(
             "words that occurred before in the text", "that occurred before in the text", _repeated
         ),
     ]
+    listed += [
+        TokenClass(noun, qualifier, _standing(first, end))
+        for noun, qualifier, first, end in _POSITIONS
+    ]
+    return [each._replace(place=True) for each in listed]
+
+
+_ENDLESS = 1 << 40
+_POSITIONS = (
+    ("the first token of the text", "at the very start of the text", 0, 1),
+    ("the second token of the text", "in the second place of the text", 1, 2),
+    ("the third token of the text", "in the third place of the text", 2, 3),
+    ("the first four tokens of the text", "among the first four tokens of the text", 0, 4),
+    ("the first eight tokens of the text", "among the first eight tokens of the text", 0, 8),
+    ("the first sixteen tokens of the text", "near the start of the text", 0, 16),
+    ("tokens after the first sixteen", "after the first sixteen tokens", 16, _ENDLESS),
+    ("tokens after the first thirty-two", "after the first thirty-two tokens", 32, _ENDLESS),
+    ("tokens after the first forty-eight", "after the first forty-eight tokens", 48, _ENDLESS),
+)
+"""Stretches of a text: noun, qualifier, and the indices of the first token and of the end."""
 
 
 def _repeated(table: TokenTable) -> Column:
@@ -249,44 +342,39 @@ def _repeated(table: TokenTable) -> Column:
     return column
 
 
-def _flags(column: Words, holds: Callable[[str], bool]) -> Column:
-    # The same few thousand strings come again and again: ask once for each.
-    known = {value: holds(value) for value in set(column)}
-    return np.array([known[value] for value in column], dtype=bool)
+def _standing(first: int, end: int) -> Callable[[TokenTable], Column]:
+    return lambda table: (table.index >= first) & (table.index < end)
 
 
-def _isin(column: Words, words: frozenset[str]) -> Column:
-    return np.array([value in words for value in column], dtype=bool)
+def _lexicon(table: TokenTable, whole_word: bool) -> Lexicon:
+    return table.spellings if whole_word else table.pieces
 
 
 def _one_of(words: str) -> Callable[[TokenTable], Column]:
     listed = frozenset(words.split())
-    return lambda table: _isin(table.word, listed)
+    return lambda table: table.words.where(lambda word: word in listed)
 
 
 def _made_of(characters: str) -> Callable[[TokenTable], Column]:
-    return lambda table: _flags(
-        table.piece, lambda piece: any(character in characters for character in piece)
+    return lambda table: table.pieces.where(
+        lambda piece: any(character in characters for character in piece)
     )
 
 
 def _matching(pattern: str, *, whole_word: bool = False) -> Callable[[TokenTable], Column]:
     compiled = re.compile(pattern, re.DOTALL)
-    return lambda table: _flags(
-        table.written if whole_word else table.piece,
-        lambda value: compiled.fullmatch(value) is not None,
+    return lambda table: _lexicon(table, whole_word).where(
+        lambda value: compiled.fullmatch(value) is not None
     )
 
 
 def _ending(suffix: str) -> Callable[[TokenTable], Column]:
-    return lambda table: _flags(
-        table.word,
-        lambda word: word.endswith(suffix) and len(word) >= len(suffix) + 2 and word.isalpha(),
+    return lambda table: table.words.where(
+        lambda word: word.endswith(suffix) and len(word) >= len(suffix) + 2 and word.isalpha()
     )
 
 
 def _starting(prefix: str, *, at_least: int = 5) -> Callable[[TokenTable], Column]:
-    return lambda table: _flags(
-        table.word,
-        lambda word: word.startswith(prefix) and len(word) >= at_least and word[:1].isalpha(),
+    return lambda table: table.words.where(
+        lambda word: word.startswith(prefix) and len(word) >= at_least and word[:1].isalpha()
     )

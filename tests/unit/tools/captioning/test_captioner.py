@@ -81,7 +81,8 @@ def test_shuffled_activations_get_no_caption(planted, seed):
     chosen = [captioner.choose(unit, captioner.propose(unit), TAU) for unit in range(len(RULES))]
     predicates = [each and each.candidate.predicate for each in chosen]
     scores = [captioner.score(unit, predicates) for unit in range(len(RULES))]
-    assert sum(score is not None for score in scores) >= 5
+    # The search's own price turns most of them down before any judge is asked.
+    assert sum(each is None for each in chosen) >= 3
     assert not any(score.beats_floor for score in scores if score is not None)
 
 
