@@ -29,11 +29,11 @@ check: $(VENV)/.installed-dev ## format, lint, import contracts, types
 	$(BIN)/mypy tests
 
 test: $(VENV)/.installed-dev ## every test that takes no chat model
-	@$(BIN)/dragoman weights pull smollm2 minilm
+	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2
 	$(BIN)/pytest -q $(ARGS)
 
 slow: $(VENV)/.installed-dev ## the tests that need the local chat model or minutes
-	@$(BIN)/dragoman weights pull smollm2 minilm qwen2.5-coder-1.5b
+	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2 qwen2.5-coder-1.5b
 	$(BIN)/pytest -q -m slow $(ARGS)
 
 snapshots: $(VENV)/.installed-dev ## accept the terminal's present look as the expected one

@@ -122,6 +122,8 @@ def _desk(
             effort="quick" if specification.quick else "full",
             groups=GROUPS,
             corpus=specification.corpus,
+            kind=bench.subject.kind,
+            units=bench.subject.units,
         ),
         bench=bench,
         reference=reference,

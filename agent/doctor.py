@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dragoman.core.records import Record
 from dragoman.core.settings import Settings, config_file
-from dragoman.tools.weights import CHAT, EMBEDDINGS, SUBJECT, status
+from dragoman.tools.weights import CHAT, EMBEDDINGS, LABELLER, SUBJECT, VISION, status
 
 CheckState: TypeAlias = Literal["ok", "missing", "optional"]
 """`missing` keeps audits from running; `optional` takes away a possibility, named in the remedy."""
@@ -109,6 +109,8 @@ def _weights(settings: Settings) -> Iterator[Check]:
     without = {
         CHAT: " (without it: an endpoint, or --chat none)",
         EMBEDDINGS: " (without it: no memory of earlier findings)",
+        VISION: " (without it: no vision subject but those of your own)",
+        LABELLER: " (without it: no labels in the captions of vision units)",
     }
     for row in status(settings.weights_folder):
         name = f"weights {row.name}"

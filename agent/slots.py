@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from dragoman.core.records import SubjectIdentity
+from dragoman.core.records import SubjectIdentity, SubjectKind
 
 N_DRAWN_NEURONS = 4
 
@@ -39,11 +39,18 @@ class Scene:
     groups: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     corpus: str | None = None
     """A text file in place of text sampled from the subject."""
+    kind: SubjectKind = "language"
+    units: tuple[int, ...] = ()
+    """Neurons of each layer where layers differ; empty where each has `d_mlp`."""
+
+    def n_units(self, layer: int) -> int:
+        """Neurons that can be asked about in `layer`."""
+        return self.units[layer] if self.units else self.subject.d_mlp
 
     def draw_neurons(self, layer: int) -> list[int]:
         """A seeded draw of neurons where the question names none."""
         chooser = random.Random(f"{self.seed} {layer}")
-        return sorted(chooser.sample(range(self.subject.d_mlp), N_DRAWN_NEURONS))
+        return sorted(chooser.sample(range(self.n_units(layer)), N_DRAWN_NEURONS))
 
 
 def relation_slots(scene: Scene) -> type[BaseModel]:

@@ -23,6 +23,7 @@ from dragoman.core.settings import Settings
 if TYPE_CHECKING:
     from dragoman.tools.registry import Tool
     from dragoman.tools.subjects.language import LanguageSubject
+    from dragoman.tools.subjects.vision import VisionSubject
 
 ChatMode: TypeAlias = Literal["auto", "local", "none", "endpoint"]
 
@@ -48,11 +49,11 @@ class Workbench:
         self.memory = memory
 
     @cached_property
-    def subject(self) -> "LanguageSubject":
+    def subject(self) -> "LanguageSubject | VisionSubject":
         """The network under examination."""
-        from dragoman.tools.subjects.huggingface import load_subject
+        from dragoman.tools.subjects.loading import load_network
 
-        return load_subject(self.subject_name, self.settings)
+        return load_network(self.subject_name, self.settings)
 
     @cached_property
     def tools(self) -> "dict[str, Tool]":
@@ -121,7 +122,7 @@ class Workbench:
             on_event(ToolProgress(experiment_id=experiment.id, done=done, total=total, text=text))
 
         context = ToolContext(
-            subject=self.subject,
+            network=self.subject,
             seed=experiment.seed,
             home=self.settings.home,
             artifacts=self.settings.artifacts_folder / experiment.id[:16],

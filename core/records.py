@@ -167,6 +167,8 @@ class ToolResult(Record):
         return None
 
 
+SubjectKind: TypeAlias = Literal["language", "vision"]
+
 Bearing: TypeAlias = Literal["supports", "refutes", "neutral"]
 
 
@@ -192,7 +194,9 @@ class SubjectIdentity(Record):
     n_layers: int
     d_model: int
     d_mlp: int
+    """Neurons of a layer; where layers differ (vision subjects), of the widest one."""
     d_vocab: int
+    """Tokens of a language subject, classes of a vision subject."""
     n_parameters: int
 
 

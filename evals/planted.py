@@ -53,7 +53,7 @@ class Laboratory:
         given = tool.parse({**arguments, "effort": self.effort})
         experiment = tool.experiment(given, subject_digest=subject.identity.digest, seed=self.seed)
         context = ToolContext(
-            subject=subject,
+            network=subject,
             seed=self.seed,
             home=self.home,
             artifacts=self.home / "artifacts" / experiment.id,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dragoman.core.errors import ToolError
 from dragoman.core.files import atomic_path, file_sha256, write_atomic
 from dragoman.core.protocols import (
     Cancelled,
@@ -18,13 +19,15 @@ from dragoman.core.records import Artifact
 
 if TYPE_CHECKING:
     from dragoman.tools.subjects.language import LanguageSubject
+    from dragoman.tools.subjects.vision import VisionSubject
 
 
 @dataclass(frozen=True)
 class ToolContext:
     """The subject, the seed, and the few ways in which a tool may touch the world."""
 
-    subject: "LanguageSubject"
+    network: "LanguageSubject | VisionSubject"
+    """The network under examination; tools read it through `subject` or `vision`."""
     seed: int
     home: Path
     """The data folder; artifact paths are relative to it."""
@@ -36,6 +39,20 @@ class ToolContext:
     findings: FindingStore | None = None
     progress: Progress = silent
     cancelled: Cancelled = never
+
+    @property
+    def subject(self) -> "LanguageSubject":
+        """The network as a language subject; `ToolError` if it is of another kind."""
+        if self.network.kind != "language":
+            raise ToolError(_wrong_kind("language", self.network))
+        return self.network
+
+    @property
+    def vision(self) -> "VisionSubject":
+        """The network as a vision subject; `ToolError` if it is of another kind."""
+        if self.network.kind != "vision":
+            raise ToolError(_wrong_kind("vision", self.network))
+        return self.network
 
     def step(self, done: int, total: int, text: str) -> None:
         """Report progress; raise `Interrupted` if the person asked to stop."""
@@ -62,3 +79,7 @@ class ToolContext:
             media_type=media_type,
             sha256=file_sha256(target),
         )
+
+
+def _wrong_kind(wanted: str, network: "LanguageSubject | VisionSubject") -> str:
+    return f"this needs a {wanted} subject; {network.identity.name!r} is a {network.kind} subject"

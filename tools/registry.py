@@ -12,7 +12,13 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from dragoman.core.errors import ToolError
-from dragoman.core.records import Experiment, JsonObject, ToolResult, ToolSuccess
+from dragoman.core.records import (
+    Experiment,
+    JsonObject,
+    SubjectKind,
+    ToolResult,
+    ToolSuccess,
+)
 from dragoman.tools.context import ToolContext
 
 Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
@@ -36,6 +42,8 @@ class Tool:
     arguments: type[Arguments]
     description: str
     uses_chat: bool
+    subjects: tuple[SubjectKind, ...] = ("language",)
+    """The kinds of subject that it works on."""
 
     @property
     def schema(self) -> JsonObject:
@@ -68,14 +76,23 @@ class Tool:
     def run(self, context: ToolContext, experiment: Experiment) -> ToolResult:
         """Carry out the experiment. A `ToolError` becomes a result; anything else propagates."""
         try:
+            self._check_kind(context)
             success = self.function(context, **experiment.arguments)
         except ToolError as error:
             return ToolResult.failure(experiment, str(error))
         return ToolResult.success(experiment, success)
 
+    def _check_kind(self, context: ToolContext) -> None:
+        network = context.network
+        if network.kind not in self.subjects:
+            raise ToolError(
+                f"{self.name} needs a {' or '.join(self.subjects)} subject; "
+                f"{network.identity.name!r} is a {network.kind} subject"
+            )
+
 
 def tool(
-    *, method: Method, uses_chat: bool = False
+    *, method: Method, uses_chat: bool = False, subjects: tuple[SubjectKind, ...] = ("language",)
 ) -> Callable[[Callable[..., ToolSuccess]], Tool]:
     """Turn `def verb_object(context, argument: Annotated[T, Field(...)] = ...)` into a `Tool`.
 
@@ -95,6 +112,7 @@ def tool(
             arguments=create_model(function.__name__, __base__=Arguments, **fields),
             description=inspect.getdoc(function) or "",
             uses_chat=uses_chat,
+            subjects=subjects,
         )
 
     return make

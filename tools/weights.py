@@ -19,6 +19,8 @@ from dragoman.core.records import Record
 SUBJECT = "smollm2"
 CHAT = "qwen2.5-coder-1.5b"
 EMBEDDINGS = "minilm"
+VISION = "efficientnet-lite0"
+LABELLER = "efficientnet-lite2"
 
 _STAMPS = ".verified.json"
 

@@ -54,12 +54,12 @@ def plan(state: AuditState, desk: Desk) -> dict[str, Any]:
 
 
 def allowed(desk: Desk) -> dict[str, Template]:
-    """The templates whose tool the specification allows."""
-    tools = desk.specification.tools
+    """The templates whose tool the specification allows and that suits the kind of subject."""
+    tools, kind = desk.specification.tools, desk.scene.kind
     return {
         name: template
         for name, template in TEMPLATES.items()
-        if not tools or template.tool in tools
+        if (not tools or template.tool in tools) and kind in desk.bench.tool(template.tool).subjects
     }
 
 

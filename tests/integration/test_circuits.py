@@ -21,7 +21,7 @@ OBJECTS = ("Paris", "Tokyo", "dog", "animal")
 
 def _context(subject, folder: Path, **options) -> ToolContext:
     return ToolContext(
-        subject=subject,
+        network=subject,
         seed=0,
         home=folder,
         artifacts=folder / "artifacts" / "one",

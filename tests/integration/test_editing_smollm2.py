@@ -29,7 +29,7 @@ def test_continents_can_be_edited(
     )
     monkeypatch.setitem(PLANS, "quick", small)
     ctx = ToolContext(
-        subject=smollm2,
+        network=smollm2,
         seed=0,
         home=tmp_path,
         artifacts=tmp_path / "run",

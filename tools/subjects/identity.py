@@ -1,9 +1,11 @@
 """Who a subject is: a digest of its weights, configuration and vocabulary."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from dragoman.core.records import SubjectIdentity, canonical_json
 
@@ -26,10 +28,7 @@ def identify(model: Any, tokenizer: Any, name: str, d_mlp: int) -> SubjectIdenti
     config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(canonical_json(_plain(config)).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
-    for key, weight in sorted(model.named_parameters()):
-        digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
-        # Any dtype as raw bytes: numpy has no bfloat16.
-        digest.update(weight.detach().contiguous().cpu().view(torch.uint8).numpy())
+    _add_weights(digest, sorted(model.named_parameters()))
     return SubjectIdentity(
         name=name,
         digest=digest.hexdigest(),
@@ -40,6 +39,21 @@ def identify(model: Any, tokenizer: Any, name: str, d_mlp: int) -> SubjectIdenti
         d_vocab=int(model.get_output_embeddings().weight.shape[0]),
         n_parameters=sum(weight.numel() for weight in model.parameters()),
     )
+
+
+def weights_digest(model: nn.Module, description: Mapping[str, Any]) -> str:
+    """sha256 (hex) over a description and every weight and buffer, running statistics included."""
+    digest = hashlib.sha256(canonical_json(_plain(description)).encode())
+    _add_weights(digest, sorted(model.state_dict().items()))
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, weights: Sequence[tuple[str, Tensor]]) -> None:
+    for key, weight in weights:
+        digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
+        # Any dtype as raw bytes: numpy has no bfloat16.
+        flat = weight.detach().contiguous().cpu().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
 
 
 def _plain(value: Any) -> Any:

@@ -33,6 +33,8 @@ class LanguageSubject:
     padding. The document-start token, where the model expects one, is added by `batch`.
     """
 
+    kind: Literal["language"] = "language"
+
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         if not tokenizer.is_fast:
             raise ToolError(f"subject {name!r} has no fast tokenizer, so no character offsets")
@@ -72,6 +74,11 @@ class LanguageSubject:
     def d_vocab(self) -> int:
         """Size of the output vocabulary."""
         return self.identity.d_vocab
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """MLP neurons of each layer."""
+        return (self.d_mlp,) * self.n_layers
 
     @property
     def device(self) -> torch.device:

@@ -29,7 +29,7 @@ def count_things(
 @pytest.fixture
 def context(tmp_path: Path, tiny_subject: Any) -> ToolContext:
     return ToolContext(
-        subject=tiny_subject, seed=0, home=tmp_path, artifacts=tmp_path / "x", cache=tmp_path / "c"
+        network=tiny_subject, seed=0, home=tmp_path, artifacts=tmp_path / "x", cache=tmp_path / "c"
     )
 
 
@@ -85,7 +85,7 @@ def test_an_artifact_lies_in_the_data_folder_with_its_digest(context: ToolContex
 
 def test_a_cancelled_tool_stops_at_its_next_step(tmp_path: Path, tiny_subject: Any) -> None:
     cancelled = ToolContext(
-        subject=tiny_subject,
+        network=tiny_subject,
         seed=0,
         home=tmp_path,
         artifacts=tmp_path / "x",

@@ -41,7 +41,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_table_is_complete_and_consistent() -> None:
     table = known_weights()
-    assert set(table) == {weights.SUBJECT, weights.CHAT, weights.EMBEDDINGS}
+    assert set(table) == {
+        weights.SUBJECT,
+        weights.CHAT,
+        weights.EMBEDDINGS,
+        weights.VISION,
+        weights.LABELLER,
+    }
     for each in table.values():
         pinned = {wheel.requirement for wheel in each.wheels}
         assert all("==" in requirement for requirement in pinned)
@@ -54,7 +60,7 @@ def test_the_table_is_complete_and_consistent() -> None:
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"'gpt5' \(known: smollm2, qwen2.5-coder-1.5b, minilm\)"):
+    with pytest.raises(UserError, match=r"'gpt5' \(known: smollm2, qwen2.5-coder-1.5b, minilm, "):
         weights.find_weights("gpt5")
 
 
@@ -105,7 +111,9 @@ def test_an_unreadable_note_only_costs_another_hashing(folder: Path) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", [weights.SUBJECT, weights.EMBEDDINGS])
+@pytest.mark.parametrize(
+    "name", [weights.SUBJECT, weights.EMBEDDINGS, weights.VISION, weights.LABELLER]
+)
 def test_the_weights_that_the_tests_run_on_are_the_published_ones(
     name: str, weights_home: Path
 ) -> None:

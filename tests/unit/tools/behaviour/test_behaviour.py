@@ -24,7 +24,7 @@ PROMPT = "The capital of France is"
 def run(tiny_subject: Any, tmp_path: Path) -> Any:
     def run_tool(tool: Tool, arguments: JsonObject, subject: Any = tiny_subject) -> ToolResult:
         context = ToolContext(
-            subject=subject, seed=3, home=tmp_path, artifacts=tmp_path / "a", cache=tmp_path / "c"
+            network=subject, seed=3, home=tmp_path, artifacts=tmp_path / "a", cache=tmp_path / "c"
         )
         parsed = tool.parse(arguments)
         experiment = tool.experiment(parsed, subject_digest=subject.identity.digest, seed=3)

@@ -36,7 +36,7 @@ def context(tmp_path: Path) -> Callable[[LanguageSubject], ToolContext]:
     def make(subject: LanguageSubject) -> ToolContext:
         home = tmp_path / "home"
         return ToolContext(
-            subject=subject, seed=0, home=home, artifacts=home / "run", cache=home / "cache"
+            network=subject, seed=0, home=home, artifacts=home / "run", cache=home / "cache"
         )
 
     return make

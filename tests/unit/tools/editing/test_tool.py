@@ -222,7 +222,7 @@ def test_a_stop_leaves_nothing_half_done(
     whole = context(planted.subject)
     seen: list[str] = []
     ctx = ToolContext(
-        subject=planted.subject,
+        network=planted.subject,
         seed=0,
         home=whole.home,
         artifacts=whole.artifacts,
