@@ -127,6 +127,7 @@ class Workbench:
             home=self.settings.home,
             artifacts=self.settings.artifacts_folder / experiment.id[:16],
             cache=self.settings.cache_folder,
+            weights=self.settings.weights_folder,
             chat=chat,
             findings=self.memory,
             progress=progress,

@@ -39,6 +39,13 @@ class ToolContext:
     findings: FindingStore | None = None
     progress: Progress = silent
     cancelled: Cancelled = never
+    weights: Path | None = None
+    """Where downloaded weights lie, if not in `home`."""
+
+    @property
+    def weights_folder(self) -> Path:
+        """Downloaded weights: the embedder's, the labeller's."""
+        return self.weights or self.home / "weights"
 
     @property
     def subject(self) -> "LanguageSubject":
