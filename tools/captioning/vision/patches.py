@@ -1,0 +1,231 @@
+"""A table of the patches of many images, and where in it a concept holds.
+
+What is computed for an image is kept by the image's content, so a second look at the same images
+costs nothing.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+from PIL import Image
+
+from dragoman.core.files import write_atomic
+from dragoman.tools.captioning.composition import Column
+from dragoman.tools.captioning.vision import colours, shapes, textures
+from dragoman.tools.captioning.vision.concepts import (
+    TONES,
+    Both,
+    Colour,
+    Concept,
+    Either,
+    Not,
+    OfClass,
+    Shape,
+    Somewhere,
+    Texture,
+    Thing,
+    Toned,
+)
+from dragoman.tools.captioning.vision.labeller import TOP, Labeller
+from dragoman.tools.captioning.vision.labels import kinds
+from dragoman.tools.captioning.vision.textures import GRID, PATCH, SIDE
+
+PATCHES = GRID * GRID
+CHUNK = 16
+_COLOUR_SHARE = 0.4
+"""Share of a patch's pixels that a colour has to have."""
+_BRIGHT, _DARK, _VIVID = 0.85, 0.3, 0.15
+"""Mean lightness, mean lightness and mean chroma in OKLab."""
+_KIND_PROBABILITY, _CLASS_PROBABILITY = 0.5, 0.3
+_VERSION = "1"
+"""Of what is kept: a change of any concept's definition changes it."""
+
+
+class _Columns(NamedTuple):
+    """What is known of the patches of some images; first axis images, second patches."""
+
+    colours: Bool[ndarray, "images patches colours"]
+    tones: Bool[ndarray, "images patches tones"]
+    textures: Bool[ndarray, "images patches textures"]
+    shapes: Bool[ndarray, "images patches shapes"]
+    kinds: Bool[ndarray, "images patches kinds"]
+    classes: npt.NDArray[np.int16]
+    """[images, patches, TOP]; -1 where nothing is probable enough."""
+
+
+class PatchTable:
+    """Images cut into 14 by 14 patches; columns of truth values in the order of the images."""
+
+    def __init__(self, columns: _Columns) -> None:
+        self._columns = columns
+        self._known: dict[str, Column] = {}
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(self._columns.colours)
+
+    @property
+    def sees_things(self) -> bool:
+        """Whether a labeller looked at the images."""
+        return bool((self._columns.classes >= 0).any())
+
+    def rows(self, images: npt.NDArray[np.int64]) -> "PatchTable":
+        """The table of some of the images."""
+        return PatchTable(_Columns(*(part[images] for part in self._columns)))
+
+    def holds(self, concept: Concept) -> Column:
+        """[images * patches]: where the concept holds."""
+        key = concept.model_dump_json()
+        column = self._known.get(key)
+        if column is None:
+            column = self._known[key] = self._evaluated(concept).reshape(-1)
+        return column
+
+    def counts(self, concept: Concept) -> npt.NDArray[np.int64]:
+        """For each image, at how many of its patches the concept holds."""
+        counts: npt.NDArray[np.int64] = self.holds(concept).reshape(-1, PATCHES).sum(axis=1)
+        return counts
+
+    def likely_classes(self, active: Column) -> list[int]:
+        """Classes seen at active patches, by the number of images, at least two of them."""
+        at = active.reshape(-1, PATCHES)
+        seen: dict[int, int] = {}
+        for image in np.flatnonzero(at.any(axis=1)):
+            for each in np.unique(self._columns.classes[image][at[image]]):
+                if each >= 0:
+                    seen[int(each)] = seen.get(int(each), 0) + 1
+        return [each for each, n in sorted(seen.items(), key=lambda item: -item[1]) if n >= 2]
+
+    def _evaluated(self, concept: Concept) -> Column:
+        columns = self._columns
+        match concept:
+            case Colour(name=name):
+                return columns.colours[..., colours.NAMES.index(name)]
+            case Toned(name=tone):
+                return columns.tones[..., TONES.index(tone)]
+            case Texture(name=name):
+                return columns.textures[..., textures.NAMES.index(name)]
+            case Shape(name=name):
+                return columns.shapes[..., shapes.NAMES.index(name)]
+            case Thing(name=name):
+                return columns.kinds[..., list(kinds()).index(name)]
+            case OfClass(index=index):
+                return np.asarray((columns.classes == index).any(axis=-1))
+            case Somewhere(of=inner):
+                return np.repeat(self.counts(inner) > 0, PATCHES)
+            case Not(of=inner):
+                return ~self.holds(inner)
+            case Both(of=parts):
+                return np.asarray(np.stack([self.holds(part) for part in parts]).all(axis=0))
+            case Either(of=parts):
+                return np.asarray(np.stack([self.holds(part) for part in parts]).any(axis=0))
+
+
+def patch_table(
+    views: Iterable[UInt8[ndarray, "h w 3"]],
+    *,
+    labeller: Labeller | None,
+    cache: Path | None = None,
+    step: Callable[[int], None] = lambda done: None,
+) -> PatchTable:
+    """The table of images that were cut out already; `step` hears how many are done.
+
+    Without a labeller no patch is taken for any thing.
+    """
+    parts: list[_Columns] = []
+    chunk: list[UInt8[ndarray, "224 224 3"]] = []
+    done = 0
+    for view in views:
+        chunk.append(sized(view))
+        if len(chunk) == CHUNK:
+            parts.append(_columns(np.stack(chunk), labeller, cache))
+            done += len(chunk)
+            chunk = []
+            step(done)
+    if chunk:
+        parts.append(_columns(np.stack(chunk), labeller, cache))
+    return PatchTable(_Columns(*(np.concatenate(part) for part in zip(*parts, strict=True))))
+
+
+def sized(view: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "224 224 3"]:
+    """The image at the size that concepts are measured at."""
+    if view.shape[:2] == (SIDE, SIDE):
+        return view
+    return np.asarray(Image.fromarray(view).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _columns(
+    views: UInt8[ndarray, "images 224 224 3"], labeller: Labeller | None, cache: Path | None
+) -> _Columns:
+    if cache is None:
+        return _measured(views, labeller)
+    digest = hashlib.sha256(views.tobytes())
+    digest.update(f"{_VERSION} {labeller is not None}".encode())
+    kept = cache / "patches" / f"{digest.hexdigest()[:32]}.npz"
+    try:
+        with np.load(kept, allow_pickle=False) as read:
+            return _Columns(*(_unpacked(read, name) for name in _Columns._fields))
+    except (OSError, ValueError, KeyError, EOFError):  # absent, or cut short: made anew
+        columns = _measured(views, labeller)
+    write_atomic(kept, _packed(columns))
+    return columns
+
+
+def _measured(views: UInt8[ndarray, "images 224 224 3"], labeller: Labeller | None) -> _Columns:
+    n = len(views)
+    flat = (n, PATCHES, -1)
+    names = colours.named(views)
+    one_hot = names[..., None] == np.arange(len(colours.NAMES), dtype=np.uint8)
+    lightness, chroma = colours.lightness_and_chroma(views)
+    bright, colourful = _patch_means(lightness), _patch_means(chroma)
+    tones = np.stack([bright > _BRIGHT, bright < _DARK, colourful > _VIVID], axis=-1)
+    if labeller is None:
+        seen = np.zeros((n, PATCHES, len(kinds())), dtype=bool)
+        classes = np.full((n, PATCHES, TOP), -1, np.int16)
+    else:
+        labels = labeller.places(views)
+        seen = labels.kinds > _KIND_PROBABILITY
+        classes = np.where(labels.top_probability > _CLASS_PROBABILITY, labels.top, -1)
+    return _Columns(
+        colours=(_patch_means(one_hot) > _COLOUR_SHARE).reshape(flat),
+        tones=tones.reshape(flat),
+        textures=np.stack([textures.textures(view) for view in views]).reshape(flat),
+        shapes=np.stack([shapes.shapes(each) for each in names]).reshape(flat),
+        kinds=seen.reshape(flat),
+        classes=classes.astype(np.int16).reshape(flat),
+    )
+
+
+def _patch_means(values: npt.NDArray[np.generic]) -> Float[ndarray, "images 14 14 *rest"]:
+    shape = (len(values), GRID, PATCH, GRID, PATCH, *values.shape[3:])
+    means: Float[ndarray, "images 14 14 *rest"] = values.reshape(shape).mean(
+        axis=(2, 4), dtype=np.float32
+    )
+    return means
+
+
+def _packed(columns: _Columns) -> bytes:
+    written = io.BytesIO()
+    arrays: dict[str, npt.NDArray[np.generic]] = {"classes": columns.classes}
+    for name in _Columns._fields[:-1]:
+        column = getattr(columns, name)
+        arrays[name] = np.packbits(column, axis=None)
+        arrays[f"{name}_shape"] = np.array(column.shape)
+    np.savez_compressed(written, allow_pickle=False, **arrays)
+    return written.getvalue()
+
+
+def _unpacked(read: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    if name == "classes":
+        return read[name]
+    shape = tuple(int(size) for size in read[f"{name}_shape"])
+    bits = np.unpackbits(read[name].astype(np.uint8), count=int(np.prod(shape)))
+    return bits.reshape(shape).astype(bool)

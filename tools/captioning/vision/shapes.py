@@ -1,0 +1,126 @@
+"""Plain shapes in an image: connected areas of one colour name, told apart by their outlines.
+
+An area is rescaled so that it spreads alike in all directions. Its outline then lies at constant
+distance from its centre if it was an ellipse (2 standard deviations), between sqrt(3) and sqrt(6)
+if a rectangle, between sqrt(2) and 2 sqrt(2) if a triangle, however long or slanted it was.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+from scipy import ndimage
+
+from dragoman.tools.captioning.vision.textures import GRID, PATCH, SIDE
+
+NAMES: tuple[str, ...] = ("circle", "ellipse", "square", "rectangle", "triangle", "bar", "dots")
+_SMALLEST, _LARGEST = 150, 0.5 * SIDE * SIDE
+"""Pixels of an area that has a shape: smaller ones have no outline, larger ones are background."""
+_SPECK = 16
+_MOST_AREAS = 400
+"""Of each colour, the largest: an image of specks has no shapes to speak of."""
+_N_DOTS = 4
+"""So many round areas of like size in one window are dots."""
+_COVERED = 0.2
+"""Share of a patch that an area has to cover to be said to be there."""
+
+
+class _Area(NamedTuple):
+    pixels: npt.NDArray[np.int64]
+    """Flat indices."""
+    shape: str | None
+    centre: tuple[float, float]
+
+
+def shapes(names: UInt8[ndarray, "224 224"]) -> Bool[ndarray, "14 14 shapes"]:
+    """Which of `NAMES` stand at each patch, given the name of every pixel's colour."""
+    found = np.zeros((GRID, GRID, len(NAMES)), dtype=bool)
+    cover = np.zeros(SIDE * SIDE, dtype=np.float32)
+    dots: list[_Area] = []
+    for area in _areas(names):
+        if area.shape is None:
+            continue
+        if len(area.pixels) < SIDE * SIDE / 100 and area.shape in ("circle", "square", "ellipse"):
+            dots.append(area)
+        if len(area.pixels) >= _SMALLEST:
+            cover[:] = 0
+            cover[area.pixels] = 1
+            patches = cover.reshape(GRID, PATCH, GRID, PATCH).mean(axis=(1, 3))
+            found[..., NAMES.index(area.shape)] |= patches > min(_COVERED, 0.8 * patches.max())
+    found[..., NAMES.index("dots")] = _dotted(dots)
+    return found
+
+
+def _areas(names: UInt8[ndarray, "224 224"]) -> list[_Area]:
+    areas = []
+    for colour in np.unique(names):
+        labels, n_areas = ndimage.label(names == colour)
+        if not n_areas:
+            continue
+        flat = labels.ravel()
+        sizes = np.bincount(flat)
+        order = np.argsort(flat, kind="stable")
+        ends = np.cumsum(sizes)
+        touching = set(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))
+        candidates = np.flatnonzero((sizes >= _SPECK) & (sizes <= _LARGEST))
+        for label in candidates[np.argsort(-sizes[candidates], kind="stable")][:_MOST_AREAS]:
+            if label == 0 or label in touching:
+                continue
+            pixels = order[ends[label] - sizes[label] : ends[label]]
+            rows, columns = np.divmod(pixels, SIDE)
+            areas.append(
+                _Area(pixels, _shape(rows, columns), (float(rows.mean()), float(columns.mean())))
+            )
+    return areas
+
+
+def _shape(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> str | None:
+    """The name of a filled area's outline; None for one that has none of the names."""
+    points = np.stack([rows - rows.mean(), columns - columns.mean()]).astype(np.float64)
+    # A pixel is no point: it spreads by 1/12 on its own.
+    covariance = points @ points.T / points.shape[1] + np.eye(2) / 12
+    values, vectors = np.linalg.eigh(covariance)
+    fill = points.shape[1] / (4 * np.pi * np.sqrt(values.prod()))
+    if not 0.74 < fill < 1.06:
+        return None  # hollow, or ragged
+    distances = _outline(points, values, vectors)
+    farthest, nearest = float(np.quantile(distances, 0.98)), float(np.quantile(distances, 0.02))
+    longer = float(np.sqrt(values[1] / values[0]))
+    if longer > 4:
+        return "bar"
+    if fill > 0.97 and farthest - nearest < 0.42:
+        return "circle" if longer < 1.25 else "ellipse"
+    if fill > 0.9 and farthest < 2.65:
+        return "square" if longer < 1.25 else "rectangle"
+    if fill < 0.9 and farthest > 2.45 and nearest < 1.65:
+        return "triangle"
+    return None
+
+
+def _outline(
+    points: Float[ndarray, "2 pixels"], values: Float[ndarray, "2"], vectors: Float[ndarray, "2 2"]
+) -> Float[ndarray, " angles"]:
+    """Distance of the farthest pixel in each of 36 directions, in standard deviations."""
+    round_points = (vectors.T @ points) / np.sqrt(values)[:, None]
+    radius = np.hypot(*round_points)
+    sector = ((np.arctan2(*round_points) + np.pi) / (2 * np.pi) * 36).astype(np.int64) % 36
+    farthest = np.zeros(36)
+    np.maximum.at(farthest, sector, radius)
+    return farthest[farthest > 0]
+
+
+def _dotted(dots: list[_Area]) -> Bool[ndarray, "14 14"]:
+    """Patches in whose neighbourhood of 3 by 3 there are several dots of like size."""
+    found = np.zeros((GRID, GRID), dtype=bool)
+    if len(dots) < _N_DOTS:
+        return found
+    sizes = np.array([len(dot.pixels) for dot in dots])
+    cells = np.array([dot.centre for dot in dots]) / PATCH
+    centres = np.stack(np.meshgrid(*[np.arange(GRID) + 0.5] * 2, indexing="ij"), axis=-1)
+    near = np.abs(centres[:, :, None] - cells).max(axis=-1) < 1.6
+    for size in np.unique(sizes):
+        alike = (sizes > size * 0.6) & (sizes < size * 1.7)
+        found |= (near & alike).sum(axis=-1) >= _N_DOTS
+    return found
