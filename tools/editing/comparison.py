@@ -15,7 +15,7 @@ from dragoman.tools.editing.directions import (
     Centroids,
     compared_directions,
 )
-from dragoman.tools.editing.editor import read_attributes
+from dragoman.tools.editing.editor import read_attributes, read_inputs
 from dragoman.tools.editing.judging import Answers, Judge, token_of
 from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, Kind, Probe
 from dragoman.tools.editing.records import EditRecord, state
@@ -70,9 +70,12 @@ def directions_of(
 ) -> dict[str, Float[Tensor, "record d_model"]]:
     """The editor's direction for each record, and the baselines' at the same norms."""
     layer = study.fit.layer
-    contexts = [state(study.knowledge.rewrite, one.entity, one.new_object) for one in records]
+    template = study.knowledge.rewrite
+    contexts = [state(template, one.entity, one.new_object) for one in records]
     attributes = read_attributes(ctx.subject, contexts, [layer])[layer]
-    edited = study.fit.editor(attributes)
+    edited = study.fit.editor(
+        read_inputs(ctx.subject, template, records, [layer], study.form)[layer]
+    )
     return compared_directions(edited, attributes, records, known_objects, ctx.seed)
 
 

@@ -8,13 +8,13 @@ import torch
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
-from dragoman.tools.editing.editor import AffineEditor, read_attributes
+from dragoman.tools.editing.editor import AffineEditor, Form, read_inputs
 from dragoman.tools.editing.judging import Judge, token_of
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import build_material
 from dragoman.tools.editing.metrics import harmonic_mean
 from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, edit_probes, neighbour_probes
-from dragoman.tools.editing.records import EditRecord, Split, state, swap_objects
+from dragoman.tools.editing.records import EditRecord, Split, swap_objects
 from dragoman.tools.editing.training import (
     EpochMeasure,
     TrainingSettings,
@@ -169,8 +169,8 @@ def fit_editor(
 ) -> Fit:
     """Try each layer for one epoch, then train at the one of the lowest validation loss."""
     step(0, 0, "reading attributes and caching prompts")
-    training = build_material(subject, knowledge, pool.train, layers, seed)
-    validation = build_material(subject, knowledge, pool.validation, layers, seed)
+    training = build_material(subject, knowledge, pool.train, layers, seed, settings.form)
+    validation = build_material(subject, knowledge, pool.validation, layers, seed, settings.form)
     trials: list[LayerTrial] = []
     chosen = layers[0]
     if len(layers) > 1:
@@ -190,7 +190,9 @@ def fit_editor(
     longer = settings.model_copy(update={"max_epochs": plan.max_epochs})
     trained = train_editor(training[chosen], validation[chosen], chosen, longer, seed, step=step)
     step(0, 0, f"choosing the strength at layer {chosen}")
-    strengths = _try_strengths(subject, knowledge, pool, trained.editor, chosen, seed)
+    strengths = _try_strengths(
+        subject, knowledge, pool, trained.editor, chosen, settings.form, seed
+    )
     if strengths:
         # Of equal scores the strongest: strengths are tried from 1 downwards.
         trained.editor.strength.fill_(max(strengths, key=lambda trial: trial.score).strength)
@@ -206,6 +208,7 @@ def _try_strengths(
     pool: Pool,
     editor: AffineEditor,
     layer: int,
+    form: Form,
     seed: int,
 ) -> list[StrengthTrial]:
     """Efficacy and specificity on validation entities, over a grid of strengths."""
@@ -221,8 +224,7 @@ def _try_strengths(
     held = [judge.ask(None).kept() for judge in kept if judge.probes]
     if not any(yes for one in held for yes in one):
         return []
-    contexts = [state(knowledge.rewrite, one.entity, one.new_object) for one in records]
-    directions = editor(read_attributes(subject, contexts, [layer])[layer])
+    directions = editor(read_inputs(subject, knowledge.rewrite, records, [layer], form)[layer])
     trials = []
     for strength in _STRENGTHS:
         after = [judge.ask(strength * directions).kept() for judge in kept]

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.editor import read_attributes
+from dragoman.tools.editing.editor import Form, read_inputs
 from dragoman.tools.editing.knowledge import Knowledge
-from dragoman.tools.editing.records import EditRecord, Prompt, ask, state
+from dragoman.tools.editing.records import EditRecord, Prompt, ask
 from dragoman.tools.editing.training import Examples, Material, Neighbours
 from dragoman.tools.subjects.language import LanguageSubject
 
-Attributes: TypeAlias = dict[int, Float[Tensor, "record d_model"]]
+Inputs: TypeAlias = dict[int, Float[Tensor, "record d_model"]]
 
 # None of these is a shape that specificity is measured on (`probes`).
 _PREFACES = ("{}. ", "We talked about {}. ", "There is also {}. ")
@@ -38,12 +38,12 @@ def build_material(
     records: Sequence[EditRecord],
     layers: Sequence[int],
     seed: int,
+    form: Form,
 ) -> dict[int, Material]:
     """By layer: the edits, and the neighbours that they should spare."""
-    contexts = [state(knowledge.rewrite, one.entity, one.new_object) for one in records]
-    attributes = read_attributes(subject, contexts, layers)
-    edits = _examples(subject, knowledge, records, attributes)
-    neighbours = _neighbours(subject, knowledge, records, attributes, seed)
+    inputs = read_inputs(subject, knowledge.rewrite, records, layers, form)
+    edits = _examples(subject, knowledge, records, inputs)
+    neighbours = _neighbours(subject, knowledge, records, inputs, seed)
     return {layer: Material(edits[layer], neighbours[layer]) for layer in layers}
 
 
@@ -51,7 +51,7 @@ def _neighbours(
     subject: LanguageSubject,
     knowledge: Knowledge,
     records: Sequence[EditRecord],
-    attributes: Attributes,
+    inputs: Inputs,
     seed: int,
 ) -> dict[int, list[Neighbours]]:
     """By layer, for the first records: a known fact of another entity, in each shape of prompt."""
@@ -67,7 +67,7 @@ def _neighbours(
         others = [entity for entity in known if entity != record.entity]
         if others:
             cases.append((index, others[int(generator.integers(len(others)))]))
-    neighbours: dict[int, list[Neighbours]] = {layer: [] for layer in attributes}
+    neighbours: dict[int, list[Neighbours]] = {layer: [] for layer in inputs}
     if not cases:
         return neighbours
     chosen = [index for index, _ in cases]
@@ -77,9 +77,9 @@ def _neighbours(
             for index, other in cases
         ]
         prompts = list(dict.fromkeys(shape))
-        cache = PromptCache(subject, prompts, tuple(attributes), final_only=True)
+        cache = PromptCache(subject, prompts, tuple(inputs), final_only=True)
         rows = tuple(prompts.index(prompt) for prompt in shape)
-        for layer, vectors in attributes.items():
+        for layer, vectors in inputs.items():
             neighbours[layer].append(Neighbours(cache, rows, vectors[chosen]))
     return neighbours
 
@@ -96,13 +96,13 @@ def _examples(
     subject: LanguageSubject,
     knowledge: Knowledge,
     records: Sequence[EditRecord],
-    attributes: Attributes,
+    inputs: Inputs,
 ) -> dict[int, list[Examples]]:
     """By layer: the records, half of them asked through the rewrite template, half through others.
 
     One prompt cache serves all layers of a template.
     """
-    layers = tuple(attributes)
+    layers = tuple(inputs)
     templates = training_templates(knowledge)
     shares = np.array([_template_of(index, len(templates)) for index in range(len(records))])
     examples: dict[int, list[Examples]] = {layer: [] for layer in layers}
@@ -120,7 +120,7 @@ def _examples(
                 Examples(
                     cache,
                     rows,
-                    attributes[layer][mine],
+                    inputs[layer][mine],
                     torch.tensor(new, device=subject.device),
                     torch.tensor(old, device=subject.device),
                 )

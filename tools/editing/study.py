@@ -6,7 +6,7 @@ from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, content_id
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.directions import Centroids
-from dragoman.tools.editing.editor import read_attributes
+from dragoman.tools.editing.editor import Form, read_attributes
 from dragoman.tools.editing.fitting import (
     Fit,
     Plan,
@@ -35,6 +35,8 @@ class Study:
     pool: Pool
     fit: Fit
     plan: Plan
+    form: Form
+    """What the editor reads."""
     editor_id: str
     reused: bool
     """The editor was trained by an earlier call."""
@@ -46,6 +48,7 @@ def prepare(
     plan: Plan,
     layer: int | None,
     *,
+    form: Form = "contrast",
     held_out: str | None = None,
 ) -> Study:
     """Probe, split, train (or load). An entity `held_out` is kept out of all training.
@@ -68,7 +71,7 @@ def prepare(
     unknown = [fact for fact in knowledge.facts if not knowledge.is_known(fact)]
     split = _split(known, unknown, ctx.seed, held_out)
     pool = build_pool(knowledge, split, plan, ctx.seed)
-    settings = TrainingSettings()
+    settings = TrainingSettings(form=form)
     inputs: JsonObject = {
         "subject": subject.identity.digest,
         "relation": relation.content_id(),
@@ -85,7 +88,7 @@ def prepare(
     fit = stored or fit_editor(subject, knowledge, pool, layers, plan, settings, ctx.seed, ctx.step)
     if stored is None:
         save_editor(folder, fit, inputs)
-    return Study(relation, knowledge, split, pool, fit, plan, editor_id, stored is not None)
+    return Study(relation, knowledge, split, pool, fit, plan, form, editor_id, stored is not None)
 
 
 def centroids(ctx: ToolContext, study: Study) -> Centroids:

@@ -10,6 +10,7 @@ from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, Centroids
+from dragoman.tools.editing.editor import Form
 from dragoman.tools.editing.fitting import PLANS
 from dragoman.tools.editing.judging import token_of
 from dragoman.tools.editing.material import held_out_template
@@ -63,17 +64,24 @@ def edit_representation(
         int | None,
         Field(ge=0, description="Edit at this layer only; left out, validation entities choose it"),
     ] = None,
+    editor: Annotated[
+        Form,
+        Field(
+            description="What the editor reads: 'contrast', the new object against the old one; "
+            "'attribute', the new object alone, as REMEDI does"
+        ),
+    ] = "contrast",
     effort: Annotated[
         Effort, Field(description="'quick' takes about a minute, 'full' several")
     ] = "full",
 ) -> ToolSuccess:
     """Whether facts can be edited inside the subject, and whether other entities are spared.
 
-    Trains an affine editor (REMEDI) and measures it on entities that it never saw: `efficacy`, the
-    fraction of edits after which the new object is more probable than the true one;
-    `neighbourhood_specificity`, the fraction of questions about another entity, in prompts where
-    the edit acts, that keep their answer; `paraphrase_efficacy`, through a template that training
-    did not use; `fluency` of the text written. Baselines: no edit, prefix, identity, mean
+    Trains an affine editor (after REMEDI) and measures it on entities that it never saw:
+    `efficacy`, the fraction of edits after which the new object is more probable than the true
+    one; `neighbourhood_specificity`, the fraction of questions about another entity, in prompts
+    where the edit acts, that keep their answer; `paraphrase_efficacy`, through a template that
+    training did not use; `fluency` of the text written. Baselines: no edit, prefix, identity, mean
     difference, random direction of equal norm. With `entity` and `new_object`: that one edit, with
     the text before and after and `new_object_probability`.
     """
@@ -87,9 +95,9 @@ def edit_representation(
     if entity is not None and new_object is not None:
         fact = find_fact(loaded, entity)
         record = _record(ctx, fact.subject, fact.object, new_object.strip())
-        study = prepare(ctx, loaded, PLANS[effort], layer, held_out=fact.subject)
+        study = prepare(ctx, loaded, PLANS[effort], layer, form=editor, held_out=fact.subject)
         return _one_edit(ctx, study, record, caveats)
-    return _many_edits(ctx, prepare(ctx, loaded, PLANS[effort], layer), caveats)
+    return _many_edits(ctx, prepare(ctx, loaded, PLANS[effort], layer, form=editor), caveats)
 
 
 def _record(ctx: ToolContext, entity: str, old_object: str, new_object: str) -> EditRecord:
@@ -307,6 +315,7 @@ def _account(study: Study) -> JsonObject:
             "best_epoch": fit.best.epoch,
             "history": [epoch.model_dump(mode="json") for epoch in fit.history],
             "editor": study.editor_id,
+            "form": study.form,
             "reused": study.reused,
         },
     }

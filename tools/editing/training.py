@@ -23,12 +23,14 @@ from torch import Tensor
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.editor import AffineEditor
+from dragoman.tools.editing.editor import AffineEditor, Form
 
 
 class TrainingSettings(Record):
     """What training depends on besides the data."""
 
+    form: Form = "contrast"
+    """Of the editor."""
     learning_rate: float = 3e-3
     """For AdamW, at the start; it falls linearly to 0. Published: 1e-3 over 5,000 records, where
     here a few hundred are all there is."""
@@ -69,7 +71,8 @@ class Examples:
     prompts: PromptCache
     rows: tuple[int, ...]
     """Which prompt each record is about."""
-    attributes: Float[Tensor, "record d_model"]
+    inputs: Float[Tensor, "record d_model"]
+    """What the editor reads."""
     new_ids: Int[Tensor, " record"]
     old_ids: Int[Tensor, " record"]
 
@@ -78,7 +81,7 @@ class Examples:
         return Examples(
             self.prompts,
             self.rows[:count],
-            self.attributes[:count],
+            self.inputs[:count],
             self.new_ids[:count],
             self.old_ids[:count],
         )
@@ -91,7 +94,7 @@ class Neighbours:
     prompts: PromptCache
     rows: tuple[int, ...]
     """Which prompt each case is about."""
-    attributes: Float[Tensor, "case d_model"]
+    inputs: Float[Tensor, "case d_model"]
     """Of the edit that acts in the prompt."""
 
 
@@ -176,9 +179,9 @@ def train_editor(
     Raises:
         ToolError: the loss was not a number; nothing is kept then.
     """
-    attributes = torch.cat([examples.attributes for examples in training.edits])
-    editor = AffineEditor(attributes.shape[1]).to(attributes.device)
-    editor.standardise(attributes)
+    inputs = torch.cat([examples.inputs for examples in training.edits])
+    editor = AffineEditor(inputs.shape[1]).to(inputs.device)
+    editor.standardise(inputs)
     optimizer = torch.optim.AdamW(
         editor.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -219,7 +222,7 @@ def neighbour_divergence(
 ) -> Float[Tensor, " case"]:
     """KL(p || p') of the answer about the neighbour, in nats."""
     rows = [neighbours.rows[index] for index in chosen]
-    directions = editor(neighbours.attributes[chosen])
+    directions = editor(neighbours.inputs[chosen])
     after = neighbours.prompts.edited_log_probs(layer, rows, directions)[:, -1]
     before = neighbours.prompts.log_probs[rows, -1]
     return (before.exp() * (before - after)).sum(-1)
@@ -240,7 +243,7 @@ def _edited(
     editor: AffineEditor, examples: Examples, chosen: Sequence[int], layer: int
 ) -> Float[Tensor, "row tail d_vocab"]:
     rows = [examples.rows[index] for index in chosen]
-    return examples.prompts.edited_log_probs(layer, rows, editor(examples.attributes[chosen]))
+    return examples.prompts.edited_log_probs(layer, rows, editor(examples.inputs[chosen]))
 
 
 def _terms(

@@ -1,5 +1,6 @@
 """Passes that resume above the edit are the full passes, to rounding, and leave nothing behind."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_blocks_that_return_tuples(tiny_subject: LanguageSubject) -> None:
     subject = LanguageSubject(model, tiny_subject.tokenizer, "tuples")
     subject.anatomy = type(subject.anatomy)(
         blocks=tuple(
-            type(parts)(block, parts.attn_out, parts.mlp_out, parts.down_projection, True)
+            dataclasses.replace(parts, block=block)
             for block, parts in zip(tupled, subject.anatomy.blocks, strict=True)
         ),
         final_norm=subject.anatomy.final_norm,

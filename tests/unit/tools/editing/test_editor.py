@@ -3,8 +3,8 @@
 import torch
 
 from dragoman.core.records import Site
-from dragoman.tools.editing.editor import AffineEditor, edit_at_entity, read_attributes
-from dragoman.tools.editing.records import ask, state
+from dragoman.tools.editing.editor import AffineEditor, edit_at_entity, read_attributes, read_inputs
+from dragoman.tools.editing.records import EditRecord, ask, state
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -22,6 +22,23 @@ def test_the_attribute_is_the_mean_over_its_tokens_in_context(any_tiny: Language
         # The object ends the sentence, so its tokens are the last ones.
         n_before = len(any_tiny.token_ids(context.text[: context.start - 1]))
         torch.testing.assert_close(vectors[1][row], resid[n_before:].mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_the_contrast_is_what_the_new_object_has_and_the_old_one_lacks(
+    tiny_subject: LanguageSubject,
+) -> None:
+    template, records = (
+        "The capital of {} is",
+        [EditRecord(entity="A dog", old_object="Paris", new_object="Tokyo")],
+    )
+    there = read_inputs(tiny_subject, template, records, [1], "contrast")[1]
+    back = [EditRecord(entity="A dog", old_object="Tokyo", new_object="Paris")]
+    torch.testing.assert_close(
+        there, -read_inputs(tiny_subject, template, back, [1], "contrast")[1]
+    )
+    published = read_inputs(tiny_subject, template, records, [1], "attribute")[1]
+    old = read_inputs(tiny_subject, template, back, [1], "attribute")[1]
+    torch.testing.assert_close(there, published - old, atol=1e-5, rtol=1e-5)
 
 
 def test_the_map_is_affine_at_any_strength() -> None:

@@ -12,7 +12,7 @@ import torch
 from dragoman.core.errors import Interrupted, ToolError
 from dragoman.core.records import JsonObject, ToolResult, ToolSuccess
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing import fitting, material
+from dragoman.tools.editing import editor, fitting
 from dragoman.tools.editing.directions import EDITED, IDENTITY, NO_EDIT, PREFIX, RANDOM
 from dragoman.tools.editing.editor import read_attributes
 from dragoman.tools.editing.records import Context
@@ -209,7 +209,7 @@ def test_nothing_is_kept_of_a_training_that_broke_down(
             for layer, each in read_attributes(subject, contexts, layers).items()
         }
 
-    monkeypatch.setattr(material, "read_attributes", poisoned)
+    monkeypatch.setattr(editor, "read_attributes", poisoned)
     ctx = context(planted.subject)
     with pytest.raises(ToolError, match="not a finite number"):
         _call(ctx, relation=str(files["linear"]), layer=2)

@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_editor(tiny_subject: LanguageSubject) -> N
 
 def test_not_a_number_is_an_error_and_no_editor(tiny_subject: LanguageSubject) -> None:
     material = _material(tiny_subject, 0)
-    broken = material.edits[0].attributes.clone()
+    broken = material.edits[0].inputs.clone()
     broken[0, 0] = math.nan
     [edits] = material.edits
     bad = Material([Examples(edits.prompts, edits.rows, broken, edits.new_ids, edits.old_ids)], [])
@@ -173,5 +173,5 @@ def test_a_share_of_the_material(tiny_subject: LanguageSubject) -> None:
     material = _material(tiny_subject, 0)
     [few] = material.share(0.4).edits
     assert few.rows == material.edits[0].rows[:3]
-    assert few.attributes.shape[0] == few.new_ids.shape[0] == few.old_ids.shape[0] == 3
+    assert few.inputs.shape[0] == few.new_ids.shape[0] == few.old_ids.shape[0] == 3
     assert few.prompts is material.edits[0].prompts
