@@ -104,6 +104,16 @@ class PatchTable:
                     seen[int(each)] = seen.get(int(each), 0) + 1
         return [each for each, n in sorted(seen.items(), key=lambda item: -item[1]) if n >= 2]
 
+    def descriptions(
+        self, at: Bool[ndarray, "images patches"]
+    ) -> Float[ndarray, "images concepts"]:
+        """The share of each image's patches `at` that has each colour, texture, shape and kind."""
+        parts = self._columns[:-1]
+        held = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
+        weights = at / np.maximum(at.sum(axis=1, keepdims=True), 1)
+        shares: Float[ndarray, "images concepts"] = np.einsum("ipc,ip->ic", held, weights)
+        return shares
+
     def _evaluated(self, concept: Concept) -> Column:
         columns = self._columns
         match concept:
@@ -153,6 +163,12 @@ def patch_table(
     if chunk:
         parts.append(_columns(np.stack(chunk), labeller, cache))
     return PatchTable(_Columns(*(np.concatenate(part) for part in zip(*parts, strict=True))))
+
+
+def in_images(column: Column) -> Column:
+    """For each image, whether `column` holds at some patch of it."""
+    found: Column = np.logical_or.reduce(column.reshape(-1, PATCHES), axis=1)
+    return found
 
 
 def sized(view: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "224 224 3"]:
