@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from dragoman.tools.captioning.tokens import Column, Ints, TokenTable
 
@@ -20,6 +22,10 @@ class Contexts(NamedTuple):
         """Whether `column` holds somewhere in each context; `column` may have rows before it."""
         found: Column = np.logical_or.reduceat(column, self.starts, axis=-1)
         return found
+
+    def count_in(self, column: Column) -> Ints:
+        """At how many tokens of each context `column` holds."""
+        return np.asarray(np.add.reduceat(column.astype(np.int64), self.starts))
 
 
 def contexts_of(table: TokenTable) -> Contexts:
@@ -68,3 +74,32 @@ def draw(
         if len(alike):
             hard.append(generator.choice(alike))
     return Sample(*(np.array(rows, dtype=np.int64) for rows in (active, silent, hard)))
+
+
+def nearby(
+    contexts: Contexts,
+    activations: Float[ndarray, " tokens"],
+    threshold: float,
+    neighbours: Float[ndarray, "tokens units"],
+    thresholds: Float[ndarray, " units"],
+    seed: int,
+) -> Ints:
+    """From each document one context in which a neighbouring unit is active and this one is not.
+
+    Such contexts are the hard negatives: what sets them off from a random silent context is what
+    another unit, much like this one, responds to.
+    """
+    generator = np.random.default_rng([seed, 2])
+    silent = ~contexts.any_in(activations > threshold)
+    roused = contexts.any_in(np.asarray((neighbours > thresholds).any(axis=1)))
+    rows = np.flatnonzero(silent & roused)
+    chosen = [
+        generator.choice(rows[contexts.document[rows] == document])
+        for document in np.unique(contexts.document[rows])
+    ]
+    return np.array(chosen, dtype=np.int64)
+
+
+def ends_of(contexts: Contexts, n_tokens: int) -> Ints:
+    """Row past each context's last token in its table."""
+    return np.append(contexts.starts[1:], n_tokens)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dragoman.core.records import Measurement
+from dragoman.core.records import Measurement, Unit
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.tokens import Column
-from dragoman.tools.statistics import Interval, wilson
+from dragoman.tools.statistics import Z95, Interval, wilson
 
 CONTROL = "shuffled captions: this one on other units, other units' captions on this one"
 MIN_ACTIVE = 5
@@ -83,22 +83,46 @@ class Score(NamedTuple):
         """The whole interval lies above the floor's mean, and above chance."""
         return self.detection.interval().low > max(self.floor_mean, 0.5)
 
-    def measurement(self, scope: str) -> Measurement:
-        """Metric `detection`; the baseline's interval is that of the mean over mismatched pairs."""
-        value, spread = self.detection.balanced_accuracy, float(np.std(self.floor, ddof=1))
-        margin = 1.96 * spread / math.sqrt(len(self.floor))
-        return Measurement(
-            metric="detection",
-            value=value,
+    def measurement(self, scope: str, metric: str = "detection") -> Measurement:
+        """The baseline's interval is that of the mean over mismatched pairs."""
+        return measured(
+            metric,
+            self.detection.balanced_accuracy,
+            self.detection.interval(),
+            self.floor,
+            scope=scope,
             unit="fraction",
-            baseline=self.floor_mean,
-            control=CONTROL,
-            ci95=self.detection.interval(),
             n=self.detection.n_active + self.detection.n_silent,
             n_failed=self.detection.n_failed,
-            baseline_ci95=(self.floor_mean - margin, self.floor_mean + margin),
-            scope=scope,
         )
+
+
+def measured(
+    metric: str,
+    value: float,
+    interval: Interval,
+    floor: Sequence[float],
+    *,
+    scope: str,
+    unit: Unit,
+    n: int,
+    n_failed: int = 0,
+) -> Measurement:
+    """A score beside its floor: the mean over mismatched pairs, at least two, and its interval."""
+    mean = float(np.mean(floor))
+    margin = Z95 * float(np.std(floor, ddof=1)) / math.sqrt(len(floor))
+    return Measurement(
+        metric=metric,
+        value=value,
+        unit=unit,
+        baseline=mean,
+        control=CONTROL,
+        ci95=(min(interval.low, value), max(interval.high, value)),
+        n=n,
+        n_failed=n_failed,
+        baseline_ci95=(mean - margin, mean + margin),
+        scope=scope,
+    )
 
 
 def floor(

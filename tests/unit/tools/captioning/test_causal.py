@@ -1,0 +1,181 @@
+"""The causal check: a unit that acts is found, one that is only correlated is not."""
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman.tools.captioning.captioner import Captioner
+from dragoman.tools.captioning.causal import (
+    CausalCheck,
+    Effects,
+    _moved,
+    matched_units,
+    output_norms,
+    vocabulary_table,
+)
+from dragoman.tools.captioning.neighbours import scan_layer
+from dragoman.tools.captioning.predicates import Not, Word, either
+from dragoman.tools.captioning.tokens import token_table
+from dragoman.tools.captioning.units import read_units
+from dragoman.tools.context import ToolContext
+from dragoman.tools.subjects.hooks import Edit
+from dragoman.tools.subjects.planted import plant
+
+ACTOR, DECOY = 0, 1
+"""The planted units for colours and animals; of the first we choose what it does to the text."""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The planted subject; its unit for colours now makes two answers likelier."""
+    planted = plant(0)
+    subject, truth = planted.subject, planted.truth
+    folder = tmp_path_factory.mktemp("causal")
+    names = {unit.name: unit for unit in truth.units}
+    generator = np.random.default_rng(0)
+    frequent = [word for name in ("numbers", "body parts", "metals") for word in names[name].words]
+    rare = [word for name in ("colours", "animals") for word in names[name].words]
+    documents = [
+        " ".join(
+            generator.choice(rare if generator.random() < 0.12 else frequent) for _ in range(40)
+        )
+        for _ in range(120)
+    ]
+    context = ToolContext(subject, 0, folder, folder, folder)
+    table = token_table(documents, subject.tokenizer)
+    unembedding = subject.model.get_output_embeddings().weight
+    spoken = torch.tensor(
+        subject.tokenizer.convert_tokens_to_ids([*truth.linear.objects, *truth.looked_up.objects])
+    )
+    promoted = [truth.linear.objects[0], truth.linear.objects[1]]
+    down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
+    direction = unembedding[subject.tokenizer.convert_tokens_to_ids(promoted)].mean(0)
+    neuron = names["colours"].neuron
+    with torch.no_grad():
+        # All units make some answer likelier, and write as much as each other.
+        some = spoken[torch.from_numpy(generator.integers(2, len(spoken), subject.d_mlp))]
+        written = unembedding[some].T.clone()
+        written[:, neuron] = direction
+        down.copy_(written / written.norm(dim=0))
+    units = [neuron, names["animals"].neuron, *truth.decoys[:8]]
+    activations = read_units(context, documents, table, truth.unit_layer, units)
+    captioner = Captioner(
+        table, activations, 2, seed=0, priors=lambda captions: [-9.0] * len(captions)
+    )
+    scan = scan_layer(context, documents, truth.unit_layer, units[:2])
+    check = CausalCheck(
+        context, captioner, documents, truth.unit_layer, scan.density, effort="quick"
+    )
+    return check, units, subject, truth, names, promoted
+
+
+def _words(words):
+    predicate, *rest = [Word(word=word.casefold()) for word in words]
+    for each in rest:
+        predicate = either(predicate, each)
+    return predicate
+
+
+def test_what_a_unit_does_to_the_text_is_found(lab):
+    check, units, *_, promoted = lab
+    causes = check.check(ACTOR, units[ACTOR], _words(promoted))
+    effect = causes.effect
+    assert effect.metric == "causal_effect"
+    assert effect.ci95[0] > effect.baseline
+    assert causes.output["target"] == "named"
+    assert causes.output["causal_effect"]["effect_nats"] > 0
+    assert causes.output["causal_effect"]["p"] <= 0.05
+    by_metric = {each.metric: each for each in causes.controls}
+    raised = by_metric["causal_effect_amplify_named"]
+    assert raised.value > raised.baseline
+
+
+def test_a_unit_that_is_only_correlated_is_not_called_a_cause(lab):
+    check, units, *_, promoted = lab
+    causes = check.check(DECOY, units[DECOY], _words(promoted))
+    assert not causes.effect.ci95[0] > causes.effect.baseline
+
+
+def test_the_acting_unit_is_no_cause_of_what_another_caption_names(lab):
+    check, units, _, _, names, _ = lab
+    causes = check.check(ACTOR, units[ACTOR], _words(names["animals"].words))
+    assert not causes.effect.ci95[0] > causes.effect.baseline
+
+
+def test_a_caption_that_names_nothing_is_tested_on_what_follows(lab):
+    check, units, *_ = lab
+    causes = check.check(ACTOR, units[ACTOR], None)
+    assert causes.output["target"] == "continuation"
+    assert {each.metric for each in causes.controls} == {"causal_effect_zero_continuation"}
+
+
+def test_named_tokens_are_those_of_which_the_predicate_holds(lab):
+    check, _, subject, _, names, _ = lab
+    chosen = np.flatnonzero(check.named(_words(names["months"].words)))
+    named = {subject.token_text(int(token)).strip() for token in chosen}
+    assert named == {*names["months"].words, "may"}
+    assert check.named(Not(of=Word(word="nonesuch"))) is None
+    assert check.named(Word(word="nonesuch")) is None
+
+
+def test_a_move_by_nothing_changes_nothing(lab):
+    check, units, *_ = lab
+    spots = check._spots(ACTOR, active=True)
+    past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    clean = check._scores(spots, past, (), None)["continuation"]
+    edit = Edit(check._site, _moved(units[ACTOR], torch.zeros(spots.ids.shape)))
+    assert np.array_equal(check._scores(spots, past, (edit,), None)["continuation"], clean)
+
+
+def test_the_scores_are_those_of_a_whole_forward_pass(lab):
+    check, _, subject, *_ = lab
+    spots = check._spots(ACTOR, active=True)
+    past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    cached = check._scores(spots, past, (), None)["continuation"]
+    for row in (0, 3):
+        before = spots.before.ids[row][spots.before.mask[row] == 1].tolist()
+        written = [*before, *spots.ids[row].tolist(), int(spots.follow[row, -1])]
+        ids = torch.tensor([written])
+        log_probs = subject.model(input_ids=ids).logits.double().log_softmax(-1)
+        n = spots.ids.shape[1]
+        follow = log_probs[0, -n - 1 : -1].gather(-1, spots.follow[row][:, None])
+        assert cached[row] == pytest.approx(float(follow.mean()), abs=1e-4)
+
+
+def test_matched_units_are_like_in_density_and_norm(lab):
+    _, _, subject, truth, *_ = lab
+    norms = output_norms(subject, truth.unit_layer)
+    down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
+    assert norms == pytest.approx(down.norm(dim=0).detach().numpy(), rel=1e-5)
+    density = np.linspace(0, 1, subject.d_mlp)
+    order = matched_units(subject, truth.unit_layer, 5, density)
+    assert 5 not in order
+    assert len(order) == subject.d_mlp - 1
+
+
+def test_norms_are_of_output_vectors_in_every_family(any_tiny):
+    assert output_norms(any_tiny, 1).shape == (any_tiny.d_mlp,)
+
+
+def test_the_vocabulary_is_read_token_by_token(tiny_subject):
+    table = vocabulary_table(tiny_subject)
+    capital = table.document[table.written == "capital"]
+    assert all("capital" in tiny_subject.token_text(int(token)) for token in capital)
+
+
+def test_p_values_are_ranks_by_size():
+    matched = np.array([[0.1], [-0.5], [0.2], [0.0]] * 10)
+    assert Effects(np.array([1.0]), matched).p_value == pytest.approx(1 / 41)
+    assert Effects(np.array([-0.3]), matched).p_value == pytest.approx(11 / 41)
+    assert Effects(np.array([0.0]), matched).p_value == 1.0
+
+
+def test_an_effect_above_the_bar_has_a_small_p():
+    generator = np.random.default_rng(0)
+    for count in (20, 40):
+        matched = generator.normal(size=(count, 6))
+        sizes = np.abs(matched.mean(axis=1))
+        effects = Effects(np.full(6, 1.0), matched)
+        above = Effects(np.full(6, effects.bar + 1e-9), matched)
+        assert above.p_value <= 0.05
+        assert (sizes > effects.bar).sum() <= 0.05 * (count + 1) - 1 + 1e-9 or count == 20

@@ -1,0 +1,321 @@
+"""Causal check: does a unit do to the text what its caption leads one to expect?
+
+A caption is correlational. Here the unit is changed and the subject's next tokens are watched, at
+held-out contexts that took no part in finding the caption:
+
+- *ablation*: at its active tokens and those after, the unit is set to zero or to its mean;
+- *amplification*: at random silent tokens the unit is raised to its exemplars' level.
+
+Two targets: the tokens that the caption *names* (all of the vocabulary of which its predicate
+holds), right after the peak, and the *continuation*, the tokens that really follow. An effect is by
+how many nats the unit makes its target likelier.
+
+The control is exact: other units of the layer, nearest in density and in the norm of their output
+weights, are moved by as much at the same tokens. So what is left to tell them apart is the
+direction in which each writes. The test is two-sided, since a unit may promote its target or
+suppress it: the p-value is the rank of the unit's effect among the matched units', by size.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+from pydantic import JsonValue
+from torch import Tensor
+
+from dragoman.core.records import JsonObject, Measurement, Site
+from dragoman.tools.captioning.captioner import Captioner, Part
+from dragoman.tools.captioning.predicates import Predicate, holds
+from dragoman.tools.captioning.tokens import TokenTable, token_table
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort
+from dragoman.tools.statistics import bootstrap
+from dragoman.tools.subjects.hooks import Edit
+from dragoman.tools.subjects.language import Batch, LanguageSubject
+
+Intervention: TypeAlias = Literal["mean", "zero", "amplify"]
+Target: TypeAlias = Literal["named", "continuation"]
+
+N_MATCHED: dict[Effort, int] = {"quick": 20, "full": 40}
+_CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 24}
+MIN_CONTEXTS = 5
+_BEFORE, _AFTER = 32, 4
+"""Tokens of text before a peak, and tokens from the peak on at which units are changed."""
+_NAMEABLE = 0.5
+"""A predicate that holds of more of the vocabulary than this names nothing."""
+CONTROL = "what one in twenty matched units of the layer exceeds, each moved by as much"
+
+
+class Effects(NamedTuple):
+    """What a change of the unit, and as large a change of each matched unit, does to a target."""
+
+    own: Float[ndarray, " contexts"]
+    """Nats by which the unit makes the target likelier."""
+    matched: Float[ndarray, "units contexts"]
+
+    @property
+    def mean(self) -> float:
+        """Above zero the unit promotes the target, below it suppresses it."""
+        return float(self.own.mean())
+
+    @property
+    def p_value(self) -> float:
+        """The rank of the unit's effect, by size, among the matched ones, itself included."""
+        at_least = np.abs(self.matched.mean(axis=1)) >= abs(self.mean)
+        return float(1 + at_least.sum()) / (1 + len(self.matched))
+
+    @property
+    def bar(self) -> float:
+        """The size that one in twenty matched units exceeds: above it p is at most 0.05."""
+        sizes = np.sort(np.abs(self.matched.mean(axis=1)))[::-1]
+        return float(sizes[max(0, math.floor(0.05 * (len(sizes) + 1)) - 1)])
+
+    def measurement(self, metric: str, scope: str, seed: int) -> Measurement:
+        """The effect's size beside the bar; the interval is over contexts."""
+        turned = self.own if self.mean >= 0 else -self.own
+        value, interval = abs(self.mean), bootstrap(turned, seed)
+        return Measurement(
+            metric=metric,
+            value=value,
+            unit="nat",
+            baseline=self.bar,
+            control=CONTROL,
+            ci95=(min(interval.low, value), max(interval.high, value)),
+            n=len(self.own),
+            scope=scope,
+        )
+
+
+class Causes(NamedTuple):
+    """What the check of one unit found."""
+
+    effect: Measurement
+    """Metric `causal_effect`."""
+    controls: tuple[Measurement, ...]
+    """The other interventions and the other target."""
+    output: JsonObject
+
+
+class Spots(NamedTuple):
+    """Places in texts: what stands before, and the tokens at which units are changed."""
+
+    before: Batch
+    ids: Int[Tensor, "contexts suffix"]
+    """Of the tokens at which units are changed."""
+    follow: Int[Tensor, "contexts suffix"]
+    """Of the token after each."""
+
+
+class CausalCheck:
+    """The check for MLP neurons of one layer; what it shares between them is computed once."""
+
+    def __init__(
+        self,
+        context: ToolContext,
+        captioner: Captioner,
+        documents: Sequence[str],
+        layer: int,
+        density: Float[ndarray, " neurons"],
+        *,
+        effort: Effort,
+    ) -> None:
+        """`documents` are those of the captioner's table; `density` is of all of the layer."""
+        self._context, self._captioner, self._documents = context, captioner, documents
+        self._subject, self._site = context.subject, Site(layer=layer, kind="mlp_act")
+        self._density, self._effort = density, effort
+        self._vocabulary: TokenTable | None = None
+
+    def check(self, column: int, neuron: int, predicate: Predicate | None) -> Causes | None:
+        """`causal_effect` and its variants, for the captioner's `column`; None with too few texts.
+
+        `causal_effect` is of ablation to the mean, on the tokens that the caption names or, where
+        it names none, on those that really follow.
+        """
+        captioner = self._captioner
+        active = self._spots(column, active=True)
+        silent = self._spots(column, active=False)
+        if active is None or silent is None:
+            return None
+        matched = matched_units(self._subject, self._site.layer, neuron, self._density)
+        matched = matched[: N_MATCHED[self._effort]]
+        named = self.named(predicate)
+        levels = {
+            "mean": float(captioner.fit.activations[:, column].mean()),
+            "zero": 0.0,
+            "amplify": float(np.mean([each.activation for each, _ in captioner.exemplars(column)])),
+        }
+        target: Target = "continuation" if named is None else "named"
+        scope = f"unit {self._site.layer}.{neuron}"
+        made: dict[str, Measurement] = {}
+        output: dict[str, JsonValue] = {
+            "target": target,
+            "n_named_tokens": 0 if named is None else int(named.sum()),
+            "n_matched": len(matched),
+        }
+        for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
+            effects = self._effects(spots, neuron, matched, levels[intervention], named)
+            for aim, found in effects.items():
+                if intervention == "amplify":
+                    if aim == "continuation":
+                        continue  # what follows a silent token is nothing that the unit foretells
+                    # Raising the unit adds what ablation takes away.
+                    found = Effects(-found.own, -found.matched)
+                primary = intervention == "mean" and aim == target
+                metric = "causal_effect" if primary else f"causal_effect_{intervention}_{aim}"
+                made[metric] = found.measurement(metric, scope, self._context.seed)
+                output[metric] = {
+                    "effect_nats": round(found.mean, 5),
+                    "p": round(found.p_value, 4),
+                }
+        effect = made.pop("causal_effect")
+        return Causes(effect, tuple(made.values()), output)
+
+    def named(self, predicate: Predicate | None) -> Bool[ndarray, " d_vocab"] | None:
+        """The tokens of which a predicate holds; None where it names none, or nearly all."""
+        if predicate is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary_table(self._subject)
+        table = self._vocabulary
+        chosen = np.zeros(self._subject.d_vocab, dtype=bool)
+        chosen[table.document[holds(predicate, table)]] = True
+        return chosen if 0 < chosen.mean() < _NAMEABLE else None
+
+    @torch.no_grad()
+    def _effects(
+        self,
+        spots: Spots,
+        neuron: int,
+        matched: Sequence[int],
+        level: float,
+        named: Bool[ndarray, " d_vocab"] | None,
+    ) -> dict[Target, Effects]:
+        """Effects of setting the unit to `level`, and of moving each matched unit by as much."""
+        past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+        with self._subject.capture([self._site]) as taken:
+            clean = self._scores(spots, past, (), named)
+        change = level - taken[self._site][..., neuron]
+        found: dict[Target, list[Float[ndarray, " contexts"]]] = {aim: [] for aim in clean}
+        for unit in (neuron, *matched):
+            self._context.step(0, 0, f"checking what unit {self._site.layer}.{neuron} does")
+            edit = Edit(self._site, _moved(unit, change))
+            for aim, score in self._scores(spots, past, (edit,), named).items():
+                found[aim].append(clean[aim] - score)
+        return {aim: Effects(rows[0], np.stack(rows[1:])) for aim, rows in found.items()}
+
+    def _scores(
+        self,
+        spots: Spots,
+        past: Any,
+        edits: Sequence[Edit],
+        named: Bool[ndarray, " d_vocab"] | None,
+    ) -> dict[Target, Float[ndarray, " contexts"]]:
+        """Log-probability of each target, in nats (of the continuation: a token)."""
+        suffix = spots.ids.shape[1]
+        mask = torch.cat([spots.before.mask, torch.ones_like(spots.ids)], dim=1)
+        positions = spots.before.positions[:, -1:] + torch.arange(1, suffix + 1)
+        # A forward pass writes into the cache that it is given.
+        output = self._subject.forward(
+            Batch(spots.ids, mask, positions.to(spots.ids.device)),
+            edits,
+            use_cache=True,
+            past_key_values=copy.deepcopy(past),
+        )
+        log_probs: Float[Tensor, "contexts suffix d_vocab"] = output.logits.double().log_softmax(-1)
+        followed = log_probs.gather(-1, spots.follow[..., None])[..., 0].mean(-1)
+        scores: dict[Target, Float[ndarray, " contexts"]] = {"continuation": followed.cpu().numpy()}
+        if named is not None:
+            chosen = torch.from_numpy(named).to(log_probs.device)
+            scores["named"] = log_probs[:, 0, chosen].logsumexp(-1).cpu().numpy()
+        return scores
+
+    def _spots(self, column: int, *, active: bool) -> Spots | None:
+        """One place a held-out document: its highest active token, or a random silent one."""
+        captioner, part = self._captioner, self._captioner.held_out
+        values = part.activations[:, column]
+        wanted = captioner.active(part, column)
+        lengths = np.bincount(part.table.document)
+        usable = (part.table.index > 0) & (part.table.index + _AFTER < lengths[part.table.document])
+        generator = np.random.default_rng([self._context.seed, 5, column])
+        key = values if active else generator.random(part.table.n)
+        rows = np.flatnonzero(usable & (wanted == active))
+        best: dict[int, int] = {}
+        for row in rows[np.argsort(-key[rows], kind="stable")].tolist():
+            best.setdefault(int(part.table.document[row]), row)
+        chosen = list(best.values())[: _CONTEXTS[self._effort]]
+        if len(chosen) < MIN_CONTEXTS:
+            return None
+        return self._placed(part, chosen)
+
+    def _placed(self, part: Part, rows: Sequence[int]) -> Spots:
+        before, ids, follow = [], [], []
+        for row in rows:
+            document, index = int(part.table.document[row]), int(part.table.index[row])
+            written = self._subject.token_ids(self._documents[document])
+            opening = len(written) - int((part.table.document == document).sum())
+            place = opening + index
+            start = max(opening, place - _BEFORE)
+            before.append([*written[:opening], *written[start:place]])
+            ids.append(written[place : place + _AFTER])
+            follow.append(written[place + 1 : place + 1 + _AFTER])
+        device = self._subject.device
+        return Spots(
+            _left_padded(before, device),
+            torch.tensor(ids, device=device),
+            torch.tensor(follow, device=device),
+        )
+
+
+def matched_units(
+    subject: LanguageSubject, layer: int, neuron: int, density: Float[ndarray, " neurons"]
+) -> list[int]:
+    """The other neurons of the layer, nearest in density and in norm of output weights first."""
+    norms = output_norms(subject, layer)
+    features = np.stack([density, np.log(np.maximum(norms, 1e-12))])
+    spread = np.maximum(features.std(axis=1, keepdims=True), 1e-12)
+    distance = (((features - features[:, [neuron]]) / spread) ** 2).sum(axis=0)
+    return [int(row) for row in np.argsort(distance, kind="stable") if row != neuron]
+
+
+def output_norms(subject: LanguageSubject, layer: int) -> Float[ndarray, " neurons"]:
+    """L2 norm of the vector that each MLP neuron of the layer writes at activation 1."""
+    weight: Any = subject.anatomy.blocks[layer].down_projection.weight
+    # GPT-2's layers hold their weights the other way round.
+    neurons_last = weight.shape[1] == subject.d_mlp
+    norms: ndarray = weight.detach().float().norm(dim=0 if neurons_last else 1).cpu().numpy()
+    return norms
+
+
+def vocabulary_table(subject: LanguageSubject) -> TokenTable:
+    """Each token of the vocabulary as a text of its own; document numbers are token ids."""
+    special = set(subject.tokenizer.all_special_ids)
+    texts = [
+        "" if token in special else subject.token_text(token) for token in range(subject.d_vocab)
+    ]
+    return token_table(texts, subject.tokenizer)
+
+
+def _moved(unit: int, change: Float[Tensor, "batch pos"]) -> Any:
+    def apply(activations: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
+        changed = activations.clone()
+        changed[..., unit] += change
+        return changed
+
+    return apply
+
+
+def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
+    longest = max(map(len, rows))
+    padding = [longest - len(row) for row in rows]
+    # What stands in the padding is masked.
+    ids = torch.tensor(
+        [[0] * pad + list(row) for pad, row in zip(padding, rows, strict=True)], device=device
+    )
+    start, steps = torch.tensor(padding, device=device)[:, None], torch.arange(longest)[None]
+    steps = steps.to(device)
+    return Batch(ids, (steps >= start).long(), (steps - start).clamp(min=0))

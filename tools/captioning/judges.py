@@ -1,0 +1,145 @@
+"""Judges of free text: does a text go with a caption? Neither needs a chat model.
+
+- *embedding*: the cosine of caption and text by a sentence embedder;
+- *likelihood*: how much likelier the caption makes the text, by the subject's own reading:
+  NLL(text | neutral words) - NLL(text | caption), in nats a token.
+
+Both after EleutherAI's delphi (its embedding and surprisal scorers). A judge's score has no natural
+zero, so what is reported is the AUROC: the probability that a context in which the unit is active
+scores above one in which it is silent. Where a yes or no is needed, the threshold is set on the
+captioner's own documents.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from dragoman.tools.embedding import Embedder
+from dragoman.tools.statistics import Z95, Interval
+from dragoman.tools.subjects.language import LanguageSubject
+
+NEUTRAL = "various unrelated passages"
+_FRAME = "The following is a passage with {}:\n\n"
+_BATCH = 32
+
+
+class Judge(Protocol):
+    """Scores texts by how well they go with a caption; higher is better, no natural zero."""
+
+    name: str
+
+    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
+        """One score a text."""
+        ...
+
+
+class EmbeddingJudge:
+    """Cosine of caption and text; vectors are remembered, since contexts come again as controls."""
+
+    name = "embedding"
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, Float[ndarray, " d"]] = {}
+
+    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
+        """Cosines, -1 to 1."""
+        vectors = self.vectors([caption, *texts])
+        return np.asarray(vectors[1:] @ vectors[0])
+
+    def vectors(self, texts: Sequence[str]) -> Float[ndarray, "texts d"]:
+        """Vectors of length one."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        # Texts of like length go together, so little of a batch is padding.
+        new.sort(key=len)
+        for text, vector in zip(new, self._embedder(new), strict=True):
+            self._known[text] = np.asarray(vector, dtype=np.float32)
+        return np.stack([self._known[text] for text in texts])
+
+
+class LikelihoodJudge:
+    """What a caption does to the subject's own log-likelihood of a text."""
+
+    name = "likelihood"
+
+    def __init__(self, subject: LanguageSubject) -> None:
+        self._subject = subject
+        self._neutral: dict[str, float] = {}
+
+    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
+        """NLL(text | neutral) - NLL(text | caption), in nats a token."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._neutral]
+        self._neutral |= dict(zip(new, self._nll(NEUTRAL, new), strict=True))
+        told = self._nll(caption, texts)
+        return np.array(
+            [self._neutral[text] - nll for text, nll in zip(texts, told, strict=True)],
+            dtype=np.float64,
+        )
+
+    @torch.no_grad()
+    def _nll(self, caption: str, texts: Sequence[str]) -> list[float]:
+        opening = _FRAME.format(caption)
+        n_given = len(self._subject.token_ids(opening))
+        values: list[float] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = self._subject.batch([opening + text for text in texts[start : start + _BATCH]])
+            log_probs = self._subject.all_logits(batch)[:, :-1].log_softmax(-1)
+            taken = log_probs.gather(-1, batch.ids[:, 1:, None])[..., 0]
+            # Position p of `taken` is the probability of token p + 1.
+            read = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
+            totals = (taken * read).sum(-1) / read.sum(-1).clamp(min=1)
+            values += [-float(value) for value in totals]
+        return values
+
+
+class Separation(NamedTuple):
+    """How far a judge's scores set active contexts apart from silent ones."""
+
+    auroc: float
+    n_active: int
+    n_silent: int
+
+    def interval(self) -> Interval:
+        """95% interval that holds its level near 0 and 1 (Newcombe 2006, method 5)."""
+        return Interval(self._limit(0.0), self._limit(1.0))
+
+    def _limit(self, end: float) -> float:
+        """The value between here and `end` at which the AUROC seen is 1.96 errors away."""
+        inside, outside = self.auroc, end
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            if abs(self.auroc - middle) <= Z95 * self._error(middle):
+                inside = middle
+            else:
+                outside = middle
+        return inside
+
+    def _error(self, value: float) -> float:
+        mean_size = (self.n_active + self.n_silent) / 2 - 1
+        bracket = 1 + mean_size * ((1 - value) / (2 - value) + value / (1 + value))
+        return math.sqrt(value * (1 - value) * bracket / (self.n_active * self.n_silent))
+
+
+def separation(active: Float[ndarray, " active"], silent: Float[ndarray, " silent"]) -> Separation:
+    """AUROC of scores; ties count half."""
+    above = (active[:, None] > silent).sum() + 0.5 * (active[:, None] == silent).sum()
+    return Separation(float(above) / (len(active) * len(silent)), len(active), len(silent))
+
+
+def threshold_between(
+    active: Float[ndarray, " active"], silent: Float[ndarray, " silent"]
+) -> float:
+    """The threshold with the highest balanced accuracy on scores whose truth is known.
+
+    Halfway between two neighbouring scores; the middle one of equals.
+    """
+    values = np.unique(np.concatenate([active, silent]))
+    cuts = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
+    right = (active >= cuts[:, None]).mean(axis=1) + (silent < cuts[:, None]).mean(axis=1)
+    best = np.flatnonzero(right >= right.max() - 1e-12)
+    return float(cuts[best[len(best) // 2]])
