@@ -5,23 +5,26 @@ Documents are split once, before anything is looked at: captions are found on `f
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from dragoman.tools.captioning import reranking, scoring
+from dragoman.tools.captioning import reranking, scoring, senses
 from dragoman.tools.captioning.contexts import Contexts, Sample, contexts_of, draw
 from dragoman.tools.captioning.exemplars import Exemplar, UnitSummaries
-from dragoman.tools.captioning.predicates import Predicate, holds, phrase
-from dragoman.tools.captioning.proposer import PredicateSearch
+from dragoman.tools.captioning.predicates import Predicate, either, holds, phrase
+from dragoman.tools.captioning.proposer import search_over
 from dragoman.tools.captioning.reading import read
-from dragoman.tools.captioning.reranking import Ranked
+from dragoman.tools.captioning.reranking import Evidence, Ranked
+from dragoman.tools.captioning.senses import Vectors
 from dragoman.tools.captioning.tokens import Column, TokenTable
 
 FIT_SHARE, VALIDATION_SHARE = 0.4, 0.2
 BUILT_IN = "predicate search"
+SPARSE = 0.1
+"""A unit that is zero at nine positions in ten is active wherever it is not zero."""
 _BEFORE, _AFTER = 8, 3
 """Tokens of context that are shown around a peak."""
 
@@ -33,13 +36,37 @@ class Part(NamedTuple):
     contexts: Contexts
     activations: Float[ndarray, "tokens units"]
 
+    @property
+    def texts(self) -> list[str]:
+        """Each context's text."""
+        ends = [*self.contexts.starts[1:], self.table.n]
+        return [
+            "".join(self.table.surface[start:end])
+            for start, end in zip(self.contexts.starts, ends, strict=True)
+        ]
+
 
 class Candidate(NamedTuple):
     """A caption that may be given to a unit, with what it says in checkable form."""
 
     caption: str
-    predicate: Predicate
+    predicate: Predicate | None
+    """None: free words, which only a judge of free text can compare with contexts."""
     proposer: str
+    parts: tuple[Predicate, ...] = ()
+    """The senses that it was put together from, where it was."""
+
+
+class Sense(NamedTuple):
+    """One of the things that a unit responds to."""
+
+    caption: str
+    predicate: Predicate
+    share: float
+    """Of the unit's active contexts on the captioner's documents, those that this sense explains;
+    a context that several explain counts for the first."""
+    detection: scoring.Detection | None
+    """On held-out contexts, the active ones that other senses explain left out; None: too few."""
 
 
 class Chosen(NamedTuple):
@@ -48,13 +75,24 @@ class Chosen(NamedTuple):
     candidate: Candidate
     ranked: Ranked
     n_candidates: int
+    senses: tuple[Sense, ...] = ()
+    """Up to three, most frequent first; one where the caption says one thing."""
+
+
+class FreeTextJudge(Protocol):
+    """Says how well texts go with a caption; higher is better."""
+
+    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
+        """One score a text."""
+        ...
 
 
 class Captioner:
     """Captions for the first `n_requested` columns of `activations`; the others are decoys.
 
     `activations` is [tokens units], in the order of `table`. `priors` gives log p(d), in nats, of
-    captions.
+    captions. `vectors` embeds words, for telling senses apart; `judge` stands in for captions in
+    free words, which without it are out of the running.
     """
 
     def __init__(
@@ -65,27 +103,31 @@ class Captioner:
         *,
         seed: int,
         priors: Callable[[Sequence[str]], list[float]],
+        vectors: Vectors | None = None,
+        judge: FreeTextJudge | None = None,
     ) -> None:
         n_documents = int(table.document.max()) + 1
         first, second = (
             round(n_documents * FIT_SHARE),
             round(n_documents * (FIT_SHARE + VALIDATION_SHARE)),
         )
-        self.n_requested, self._seed, self._priors = n_requested, seed, priors
-        self.fit = _part(table, activations, table.document < first)
-        self.validation = _part(
-            table, activations, (table.document >= first) & (table.document < second)
-        )
-        self.held_out = _part(table, activations, table.document >= second)
+        self.n_requested, self._seed = n_requested, seed
+        self._priors, self._vectors, self._judge = priors, vectors, judge
+        self._known_priors: dict[str, float] = {}
+        self.fit = _part(table, activations, 0, first)
+        self.validation = _part(table, activations, first, second)
+        self.held_out = _part(table, activations, second, n_documents)
         self.summaries = UnitSummaries(activations.shape[1])
         for part in (self.fit, self.validation):
             for document in np.unique(part.table.document):
                 self.summaries.update(
                     int(document), part.activations[part.table.document == document]
                 )
-        self.thresholds = self.summaries.thresholds()
+        self.thresholds: Float[ndarray, " units"] = np.where(
+            self.summaries.density() <= SPARSE, 0.0, self.summaries.thresholds()
+        )
         self.samples = [self._sample(unit) for unit in range(activations.shape[1])]
-        self._search = PredicateSearch(self.fit.table)
+        self._search = search_over(self.fit.table)
 
     def dead(self, unit: int) -> bool:
         """The unit is never above zero on the captioner's documents, or always the same."""
@@ -98,6 +140,10 @@ class Captioner:
             for exemplar in self.summaries.exemplars(unit)
             if exemplar.activation > self.thresholds[unit]
         ]
+
+    def marked(self, unit: int, limit: int) -> list[str]:
+        """The strongest contexts as text, active tokens between « and » with strengths 1 to 10."""
+        return [self._marked(unit, exemplar) for exemplar, _ in self.exemplars(unit)[:limit]]
 
     def silent(self, unit: int) -> str:
         """The text of a random context in which the unit stays below its threshold."""
@@ -114,34 +160,110 @@ class Captioner:
         return column
 
     def propose(self, unit: int) -> list[Candidate]:
-        """What the predicate search finds."""
-        proposals = self._search.propose(self.active(self.fit, unit))
-        return [
+        """What the predicate search finds, for the unit as a whole and for each of its senses."""
+        active = self.active(self.fit, unit)
+        proposals = self._search.propose(active)
+        candidates = [
             Candidate(phrase(found.predicate), found.predicate, BUILT_IN) for found in proposals
         ]
+        if proposals and self._vectors is not None:
+            parts = senses.by_clusters(self.fit.table, active, self._search, self._vectors)
+            if len(parts) > 1:
+                candidates.append(_united(parts))
+        return candidates
 
     def choose(self, unit: int, candidates: Sequence[Candidate], tau: float) -> Chosen | None:
-        """The candidate with the highest log p(d|E) - tau log p(d); None without candidates."""
-        if not candidates:
-            return None
-        truth_fit, truth = (
-            part.contexts.any_in(self.active(part, unit)) for part in (self.fit, self.validation)
-        )
-        priors = self._priors([candidate.caption for candidate in candidates])
-        ranked = [
-            Ranked(
-                reranking.log_likelihood(
-                    self.said(self.fit, candidate.predicate),
-                    truth_fit,
-                    self.said(self.validation, candidate.predicate),
-                    truth,
-                ),
-                prior,
-            )
-            for candidate, prior in zip(candidates, priors, strict=True)
+        """The candidate with the highest log p(d|E) - tau log p(d); None without candidates.
+
+        Candidates in free words take part where there is a judge of free text.
+        """
+        weighed = [
+            (candidate, evidence)
+            for candidate in candidates
+            if (evidence := self._evidence(unit, candidate)) is not None
         ]
-        best = reranking.best(ranked, tau)
-        return Chosen(candidates[best], ranked[best], len(candidates))
+        if not weighed:
+            return None
+        likelihoods = [reranking.log_likelihood(evidence) for _, evidence in weighed]
+        best, ranked = reranking.best(
+            likelihoods, lambda row: self._prior(weighed[row][0].caption), tau
+        )
+        candidate = weighed[best][0]
+        return Chosen(candidate, ranked, len(weighed), self._senses(unit, candidate))
+
+    def _evidence(self, unit: int, candidate: Candidate) -> Evidence | None:
+        truth = [
+            part.contexts.any_in(self.active(part, unit)) for part in (self.fit, self.validation)
+        ]
+        if candidate.predicate is not None:
+            said = [self.said(part, candidate.predicate) for part in (self.fit, self.validation)]
+        elif self._judge is not None and truth[0].any() and not truth[0].all():
+            scores = [
+                self._judge.scores(candidate.caption, part.texts)
+                for part in (self.fit, self.validation)
+            ]
+            limit = reranking.cut(scores[0], truth[0])
+            said = [each >= limit for each in scores]
+        else:
+            return None
+        return Evidence(said[0], truth[0], said[1], truth[1])
+
+    def _prior(self, caption: str) -> float:
+        if caption not in self._known_priors:
+            self._known_priors[caption] = self._priors([caption])[0]
+        return self._known_priors[caption]
+
+    def _senses(self, unit: int, candidate: Candidate) -> tuple[Sense, ...]:
+        if candidate.predicate is None:
+            return ()
+        parts = candidate.parts or senses.by_disjuncts(candidate.predicate, self._vectors)
+        shares = self._shares(unit, parts)
+        kept = sorted(
+            (row for row, share in enumerate(shares) if share >= senses.SMALLEST_SHARE),
+            key=lambda row: -shares[row],
+        )
+        if len(kept) < 2:
+            parts, kept, shares = (
+                (candidate.predicate,),
+                [0],
+                self._shares(unit, [candidate.predicate]),
+            )
+        chosen = [parts[row] for row in kept]
+        return tuple(
+            Sense(
+                phrase(predicate),
+                predicate,
+                shares[row],
+                self._sense_detection(
+                    unit, predicate, [other for other in chosen if other is not predicate]
+                ),
+            )
+            for row, predicate in zip(kept, chosen, strict=True)
+        )
+
+    def _shares(self, unit: int, parts: Sequence[Predicate]) -> list[float]:
+        """The share of active contexts that each part explains and none before it does."""
+        counts, n_active = np.zeros(len(parts)), 0
+        for part in (self.fit, self.validation):
+            active = self.active(part, unit)
+            left = part.contexts.any_in(active)
+            n_active += int(left.sum())
+            for row, predicate in enumerate(parts):
+                explained = left & part.contexts.any_in(active & holds(predicate, part.table))
+                counts[row] += explained.sum()
+                left &= ~explained
+        return [float(count / max(n_active, 1)) for count in counts]
+
+    def _sense_detection(
+        self, unit: int, predicate: Predicate, others: Sequence[Predicate]
+    ) -> scoring.Detection | None:
+        part, sample = self.held_out, self.samples[unit]
+        active = self.active(part, unit)
+        rest = np.ones(len(sample.active), dtype=bool)
+        for other in others:
+            rest &= ~part.contexts.any_in(active & holds(other, part.table))[sample.active]
+        own = Sample(sample.active[rest], sample.silent, sample.hard)
+        return scoring.detect(self.said(part, predicate), own) if scoring.scorable(own) else None
 
     def said(self, part: Part, predicate: Predicate) -> Column:
         """For each context, whether the predicate says that the unit is active in it."""
@@ -186,20 +308,35 @@ class Captioner:
             seed=self._seed,
         )
 
-    def _located(self, exemplar: Exemplar) -> tuple[TokenTable, int]:
+    def _located(self, exemplar: Exemplar) -> tuple[Part, int]:
         for part in (self.fit, self.validation):
             start = int(np.searchsorted(part.table.document, exemplar.document))
             if start < part.table.n and part.table.document[start] == exemplar.document:
-                return part.table, start + exemplar.position
+                return part, start + exemplar.position
         raise IndexError(f"document {exemplar.document} is in neither of the captioner's parts")
 
     def _peak(self, exemplar: Exemplar) -> str:
-        table, row = self._located(exemplar)
-        piece: str = table.piece[row]
+        part, row = self._located(exemplar)
+        piece: str = part.table.piece[row]
         return piece
 
+    def _marked(self, unit: int, exemplar: Exemplar) -> str:
+        part, row = self._located(exemplar)
+        first = max(row - _BEFORE, row - exemplar.position)
+        same = part.table.document[first : row + 1 + _AFTER] == exemplar.document
+        text = ""
+        for at in range(first, first + int(same.sum())):
+            value, surface = float(part.activations[at, unit]), str(part.table.surface[at])
+            if value > self.thresholds[unit]:
+                strength = max(1, round(10 * value / float(self.summaries.highest[unit])))
+                space = surface[: len(surface) - len(surface.lstrip())]
+                surface = f"{space}«{surface.strip()}»({strength})"
+            text += surface
+        return text
+
     def _around(self, exemplar: Exemplar) -> tuple[str, str, str]:
-        table, row = self._located(exemplar)
+        part, row = self._located(exemplar)
+        table = part.table
         left = max(row - _BEFORE, row - exemplar.position)
         same = table.document[row + 1 : row + 1 + _AFTER] == exemplar.document
         before = "".join(table.surface[left:row])
@@ -208,15 +345,25 @@ class Captioner:
 
 
 def readable(captions: Sequence[str], proposer: str) -> tuple[list[Candidate], int]:
-    """Free-text captions as candidates, and how many of them say nothing that can be checked."""
-    candidates = []
-    for caption in captions:
-        predicate = read(caption)
-        if predicate is not None:
-            candidates.append(Candidate(caption, predicate, proposer))
-    return candidates, len(captions) - len(candidates)
+    """Free-text captions as candidates, and how many of them say nothing that can be checked.
+
+    Those have no predicate: a judge of free text may still compare them with contexts.
+    """
+    candidates = [Candidate(caption, read(caption), proposer) for caption in captions]
+    return candidates, sum(candidate.predicate is None for candidate in candidates)
 
 
-def _part(table: TokenTable, activations: Float[ndarray, "tokens units"], chosen: Column) -> Part:
-    rows = table.rows(chosen)
+def _united(parts: Sequence[Predicate]) -> Candidate:
+    """One caption for several senses."""
+    predicate, *rest = parts
+    for part in rest:
+        predicate = either(predicate, part)
+    return Candidate(phrase(predicate), predicate, BUILT_IN, tuple(parts))
+
+
+def _part(
+    table: TokenTable, activations: Float[ndarray, "tokens units"], first: int, end: int
+) -> Part:
+    rows = table.stretch(first, end)
+    chosen = (table.document >= first) & (table.document < end)
     return Part(rows, contexts_of(rows), activations[chosen])

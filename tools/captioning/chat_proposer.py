@@ -1,65 +1,136 @@
-"""Captions from the chat model: one short call a unit, its reply checked, its failures counted."""
+"""Captions from the chat model: several units a call, replies checked, cached and counted."""
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
 from dragoman.core.protocols import ChatMessage, ChatModel, ChatRequest
-from dragoman.core.records import Record
+from dragoman.core.records import JsonObject, Record, content_id
 from dragoman.prompts import render
 from dragoman.tools.context import ToolContext
 
-_MAX_TOKENS = 64
+UNITS_A_CALL = 4
+_TOKENS_A_UNIT = 56
 
 
-class ChatCaptions(Record):
-    """What the chat model is asked to reply."""
+class Question(NamedTuple):
+    """What the chat model is told of one unit."""
 
+    marked: Sequence[str]
+    """Texts whose active tokens are marked, with their strengths."""
+    silent: str
+    suggestions: Sequence[str]
+    """The search's best captions."""
+
+
+class Answers(NamedTuple):
+    """Captions for each question, and what they cost."""
+
+    captions: list[tuple[str, ...]]
+    """Empty for a unit of which the reply said nothing that fits."""
+    n_calls: int = 0
+    """Calls of the chat model, cached replies not counted."""
+    n_cached: int = 0
+
+    @property
+    def n_failed(self) -> int:
+        """Units without any caption."""
+        return sum(not captions for captions in self.captions)
+
+
+class _Described(Record):
     captions: Annotated[
         tuple[Annotated[str, Field(min_length=3, max_length=90)], ...],
         Field(min_length=1, max_length=2),
     ]
 
 
-def ask(
-    context: ToolContext,
-    chat: ChatModel,
-    exemplars: Sequence[tuple[str, str, str]],
-    silent: str,
-    suggestions: Sequence[str],
-) -> tuple[str, ...]:
-    """Captions for (before, token, after) contexts; empty when the reply was no such JSON.
+class ChatCaptions(Record):
+    """What the chat model is asked to reply: one entry a neuron, in order."""
+
+    neurons: tuple[_Described, ...]
+
+    @classmethod
+    def schema_for(cls, n: int) -> JsonObject:
+        """The JSON schema for `n` neurons."""
+        schema = cls.model_json_schema()
+        schema["properties"]["neurons"] |= {"minItems": n, "maxItems": n}
+        return schema
+
+
+def ask(context: ToolContext, chat: ChatModel, questions: Sequence[Question]) -> Answers:
+    """Captions for the units asked about, `UNITS_A_CALL` in a call.
 
     The texts come from the subject or from a corpus: they are escaped, and stand in the prompt as
     JSON strings. A chat model that cannot be reached raises `ChatError` as everywhere.
     """
-    marked = [f"{before}«{token}»{after}" for before, token, after in exemplars]
-    request = ChatRequest(
+    captions: list[tuple[str, ...]] = []
+    n_calls = n_cached = 0
+    for start in range(0, len(questions), UNITS_A_CALL):
+        batch = questions[start : start + UNITS_A_CALL]
+        context.step(start, len(questions), "asking the chat model for captions")
+        request = _request(batch, context.seed)
+        path = (
+            context.cache
+            / "chat"
+            / f"{content_id([chat.identity.model, request.content_id()])}.txt"
+        )
+        described = _read(path)
+        if described is None:
+            reply = chat.complete(request, cancelled=context.cancelled).text
+            n_calls += 1
+            described = _parsed(reply)
+            if described is not None:
+                write_atomic(path, reply)
+        else:
+            n_cached += 1
+        for _, entry in zip_longest(batch, (described or ())[: len(batch)]):
+            captions.append(() if entry is None else _cleaned(entry.captions))
+    return Answers(captions, n_calls, n_cached)
+
+
+def _request(batch: Sequence[Question], seed: int) -> ChatRequest:
+    neurons = "\n".join(
+        f"Neuron {number}\n{_json_lines(question.marked)}\n"
+        f"It is silent in: {_json_lines([question.silent])}\n"
+        f"A search found: {json.dumps(list(question.suggestions), ensure_ascii=False)}"
+        for number, question in enumerate(batch, start=1)
+    )
+    return ChatRequest(
         purpose="caption",
         messages=(
             ChatMessage(
                 role="user",
-                content=render(
-                    "caption",
-                    n_texts=str(len(marked)),
-                    texts=_json_lines(marked),
-                    silent=_json_lines([silent]),
-                    suggestions=json.dumps(list(suggestions), ensure_ascii=False),
-                ),
+                content=render("caption", n_neurons=str(len(batch)), neurons=neurons),
             ),
         ),
-        json_schema=ChatCaptions.model_json_schema(),
-        max_tokens=_MAX_TOKENS,
-        seed=context.seed,
+        json_schema=ChatCaptions.schema_for(len(batch)),
+        max_tokens=_TOKENS_A_UNIT * len(batch) + 16,
+        seed=seed,
     )
-    reply = chat.complete(request, cancelled=context.cancelled)
+
+
+def _parsed(reply: str) -> tuple[_Described, ...] | None:
     try:
-        captions = ChatCaptions.model_validate_json(reply.text).captions
+        return ChatCaptions.model_validate_json(reply).neurons
     except ValidationError:
-        return ()
+        return None
+
+
+def _read(path: Path) -> tuple[_Described, ...] | None:
+    try:
+        return _parsed(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _cleaned(captions: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(visible(caption.strip(), one_line=True) for caption in captions))
 
 

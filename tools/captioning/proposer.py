@@ -6,7 +6,7 @@ right cannot know the token that follows, so neighbours are those before.
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,6 +65,20 @@ class PredicateSearch:
         atoms = self._general.and_also(literal)
         found = search(atoms, active, _ALGEBRA, price=self._price, limit=limit)
         return [each for each in found if each.gain > EVIDENCE]
+
+
+def search_over(table: TokenTable) -> PredicateSearch:
+    """The search over `table`, made once for all the captioners that share it."""
+    for known, ready in _SEARCHES:
+        if known is table:
+            return ready
+    made = PredicateSearch(table)
+    _SEARCHES.append((table, made))
+    return made
+
+
+# The documents of the last captioners: a batch makes one for every few units.
+_SEARCHES: deque[tuple[TokenTable, PredicateSearch]] = deque(maxlen=2)
 
 
 def _with_columns(predicates: list[Predicate], table: TokenTable) -> Atoms[Predicate]:

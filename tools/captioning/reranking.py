@@ -14,12 +14,13 @@ its posterior probability, at tau 1 as its likelihood.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from dragoman.tools.captioning.tokens import Column
@@ -48,8 +49,19 @@ class Ranked(NamedTuple):
         return self.log_likelihood + (1 - tau) * self.log_prior
 
 
-def log_likelihood(said_fit: Column, truth_fit: Column, said: Column, truth: Column) -> float:
+class Evidence(NamedTuple):
+    """In which contexts a caption says that its unit is active, and in which it is."""
+
+    said_fit: Column
+    truth_fit: Column
+    said: Column
+    """On the validation contexts, as is `truth`."""
+    truth: Column
+
+
+def log_likelihood(evidence: Evidence) -> float:
     """The value of log p(E|d) over validation contexts, in nats, with rates from the fit's."""
+    said_fit, truth_fit, said, truth = evidence
     total = 0.0
     for answer in (True, False):
         asked = said_fit == answer
@@ -58,6 +70,17 @@ def log_likelihood(said_fit: Column, truth_fit: Column, said: Column, truth: Col
         n_active, n_silent = int((truth & mine).sum()), int((~truth & mine).sum())
         total += n_active * math.log(rate) + n_silent * math.log1p(-rate)
     return total
+
+
+def cut(scores: Float[ndarray, " contexts"], truth: Column) -> float:
+    """The score from which on a judge of free text is taken to say yes: the most accurate one.
+
+    Accuracy is balanced, so that a unit's few active contexts count as much as all others.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truth[order]) / max(int(truth.sum()), 1)
+    false = np.cumsum(~truth[order]) / max(int((~truth).sum()), 1)
+    return float(scores[order][int(np.argmax(hits - false))])
 
 
 @torch.no_grad()
@@ -77,6 +100,20 @@ def log_priors(subject: LanguageSubject, captions: Sequence[str]) -> list[float]
     return priors
 
 
-def best(candidates: Sequence[Ranked], tau: float) -> int:
-    """Index of the winner; the first among equals."""
-    return int(np.argmax([candidate.score(tau) for candidate in candidates]))
+def best(
+    likelihoods: Sequence[float], prior: Callable[[int], float], tau: float
+) -> tuple[int, Ranked]:
+    """Index of the winner, the first among equals, and its two terms.
+
+    `prior(row)` is asked for only where it can matter: log p(d) is at most 0, so a candidate whose
+    likelihood is below the best score so far has lost already.
+    """
+    winner, ranked = -1, Ranked(-math.inf, 0.0)
+    for row in sorted(range(len(likelihoods)), key=lambda row: -likelihoods[row]):
+        if likelihoods[row] < ranked.score(tau):
+            break
+        candidate = Ranked(likelihoods[row], prior(row))
+        ahead = candidate.score(tau) - ranked.score(tau)
+        if ahead > 0 or (ahead == 0 and row < winner):
+            winner, ranked = row, candidate
+    return winner, ranked

@@ -96,6 +96,10 @@ class TokenTable:
     """The topics that a word is near to in meaning, where embeddings were asked."""
     columns: dict[str, Column] = field(default_factory=dict, repr=False, compare=False)
     """Columns of predicates that were evaluated before, by the predicate's JSON."""
+    stretches: dict[tuple[int, int], "TokenTable"] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Tables of some of the documents, by the first and the end."""
 
     @property
     def n(self) -> int:
@@ -151,14 +155,21 @@ class TokenTable:
             **{
                 name: getattr(self, name)[chosen]
                 for name in self.__dataclass_fields__
-                if name not in {"columns", "meanings"}
+                if name not in {"columns", "meanings", "stretches"}
             },
             meanings=self.meanings,
         )
 
     def with_meanings(self, meanings: Mapping[str, tuple[str, ...]]) -> "TokenTable":
         """The same tokens, with the topics that their words are near to."""
-        return replace(self, meanings=meanings, columns={})
+        return replace(self, meanings=meanings, columns={}, stretches={})
+
+    def stretch(self, first: int, end: int) -> "TokenTable":
+        """The tokens of documents `first` to `end - 1`; the same table whenever it is asked for."""
+        if (first, end) not in self.stretches:
+            chosen = (self.document >= first) & (self.document < end)
+            self.stretches[first, end] = self.rows(chosen)
+        return self.stretches[first, end]
 
 
 def token_table(

@@ -1,68 +1,100 @@
-"""`caption_neurons`: what MLP neurons respond to, and how far the description can be trusted."""
+"""`caption_neurons`: what units respond to, and how far the description can be trusted."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from dragoman.core.errors import ToolError, UserError
-from dragoman.core.escaping import visible
-from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
-from dragoman.tools.captioning import chat_proposer, figures, scoring
-from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, readable
+from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
+from dragoman.tools.captioning import figures
+from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
-from dragoman.tools.captioning.predicates import PREDICATE
-from dragoman.tools.captioning.reranking import TAU, log_priors
-from dragoman.tools.captioning.tokens import token_table
-from dragoman.tools.captioning.units import check_units, read_units
+from dragoman.tools.captioning.describing import Choices, captioner_for, choose_all, table_of
+from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
+from dragoman.tools.captioning.entries import entry_of, shown
+from dragoman.tools.captioning.predicates import Predicate
+from dragoman.tools.captioning.reranking import TAU
+from dragoman.tools.captioning.rows import unit_name
+from dragoman.tools.captioning.units import (
+    UnitKind,
+    UnitLayer,
+    check_units,
+    n_units,
+    read_layers,
+)
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
 _DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
-_DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
-_SHOWN_EXEMPLARS = 5
-_ASKED_EXEMPLARS = 4
-_NO_CAPTION = "no caption beats its floor"
+DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
 
 
 @tool(method="captioning", uses_chat=True)
 def caption_neurons(
     context: ToolContext,
-    layer: Annotated[int, Field(ge=0, description="Block whose MLP neurons are described.")],
+    layer: Annotated[int, Field(ge=0, description="Layer (block) whose units are described.")],
     neurons: Annotated[
         list[Annotated[int, Field(ge=0)]],
-        Field(min_length=1, max_length=16, description="Indices of MLP neurons, 1 to 16 of them."),
+        Field(min_length=1, max_length=16, description="Indices of the units, 1 to 16 of them."),
     ],
     corpus: Annotated[
         str | None,
-        Field(description="A .txt or .jsonl file of texts; without it the subject writes its own."),
+        Field(description="A file or folder of texts; without it the subject writes its own."),
     ] = None,
     effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
+    kind: Annotated[
+        UnitKind,
+        Field(
+            description="mlp: MLP neurons; resid: components of the residual stream; head: "
+            "attention heads' outputs; latent: latents of the sparse autoencoder `dictionary`."
+        ),
+    ] = "mlp",
+    dictionary: Annotated[
+        str | None,
+        Field(description="The autoencoder's safetensors file; it reads the layer's output."),
+    ] = None,
+    pmi: Annotated[
+        bool,
+        Field(description="Weigh captions by pointwise mutual information; false leaves it out."),
+    ] = True,
 ) -> ToolSuccess:
-    """Describe in words what each MLP neuron responds to, and score each description.
+    """Describe in words what each unit responds to, and score each description.
 
     Answers: what is neuron 77 of layer 12 sensitive to, if anything that has a name? A caption is
     given only where its detection score beats that of shuffled captions; otherwise the result says
-    that no caption beats its floor. The evidence is correlational: it says when a neuron is active,
-    not what it does.
+    that no caption beats its floor. A unit that responds to several things gets a caption, a score
+    and a share for each. The evidence is correlational: it says when a unit is active, not what it
+    does.
     """
-    check_units(context.subject, layer, neurons)
+    where = UnitLayer(kind=kind, layer=layer)
+    context.subject.check_layer(layer)
+    latents = _dictionary(where, dictionary)
+    check_units(context.subject, where, neurons, latents)
     text = _corpus(context, corpus, _DOCUMENTS[effort])
-    table = token_table(text.documents, context.subject.tokenizer)
-    units = [*neurons, *_decoys(context, layer, neurons, _DECOYS[effort])]
-    activations = read_units(context, text.documents, table, layer, units)
-    captioner = Captioner(
-        table,
-        activations,
-        len(neurons),
-        seed=context.seed,
-        priors=partial(log_priors, context.subject),
-    )
-    choices, chat_failures = _chosen(context, captioner, neurons)
-    return _result(context, captioner, choices, layer, neurons, text, chat_failures)
+    table = table_of(context, text.documents)
+    every = n_units(context.subject, where, latents)
+    units = [*neurons, *decoys(context, where, neurons, every, DECOYS[effort])]
+    read = read_layers(context, text.documents, table, {where: units}, dictionary=latents)
+    captioner = captioner_for(context, table, read[where], len(neurons))
+    names = [unit_name(kind, layer, neuron) for neuron in neurons]
+    choices = choose_all(context, captioner, names, pmi=pmi)
+    return _result(context, captioner, choices, str(where), names, text, TAU if pmi else 0.0)
+
+
+def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
+    if where.kind != "latent":
+        if path is not None:
+            raise ToolError(f"dictionary: only latents have one, and kind is {where.kind!r}")
+        return None
+    if path is None:
+        raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
+    try:
+        return load_dictionary(Path(path).expanduser(), Site(layer=where.layer))
+    except UserError as error:
+        raise ToolError(f"dictionary: {error}") from None
 
 
 def _corpus(context: ToolContext, path: str | None, n_documents: int) -> Corpus:
@@ -74,69 +106,47 @@ def _corpus(context: ToolContext, path: str | None, n_documents: int) -> Corpus:
         raise ToolError(f"corpus: {error}") from None
 
 
-def _decoys(context: ToolContext, layer: int, neurons: Sequence[int], wanted: int) -> list[int]:
-    """Other neurons of the layer, for the floor; the same ones whichever neurons are asked for."""
-    order = np.random.default_rng([context.seed, layer]).permutation(context.subject.d_mlp)
-    others = [int(neuron) for neuron in order if neuron not in neurons]
+def decoys(
+    context: ToolContext, where: UnitLayer, chosen: Sequence[int], n_units: int, wanted: int
+) -> list[int]:
+    """Other units of the layer, for the floor; the same ones whichever units are asked for."""
+    order = np.random.default_rng([context.seed, where.layer]).permutation(n_units)
+    others = [int(unit) for unit in order if unit not in chosen]
     return others[:wanted]
-
-
-def _chosen(
-    context: ToolContext, captioner: Captioner, neurons: Sequence[int]
-) -> tuple[list[Chosen | None], int]:
-    """For each neuron the best candidate of all proposers, and how many chat captions failed."""
-    choices: list[Chosen | None] = []
-    failures = 0
-    for unit, neuron in enumerate(neurons):
-        context.step(unit, len(neurons), f"describing neuron {neuron}")
-        candidates = [] if captioner.dead(unit) else captioner.propose(unit)
-        if context.chat is not None and candidates:
-            captions = chat_proposer.ask(
-                context,
-                context.chat,
-                [shown for _, shown in captioner.exemplars(unit)[:_ASKED_EXEMPLARS]],
-                captioner.silent(unit),
-                [candidate.caption for candidate in candidates[:2]],
-            )
-            written, unreadable = readable(captions, context.chat.identity.model)
-            failures += unreadable + (not captions)
-            candidates = _distinct([*candidates, *written])
-        choices.append(captioner.choose(unit, candidates, TAU))
-    return choices, failures
-
-
-def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """One candidate a predicate: who says again what the search found has found nothing."""
-    first = {candidate.predicate.model_dump_json(): candidate for candidate in candidates[::-1]}
-    return [each for each in candidates if first[each.predicate.model_dump_json()] is each]
 
 
 def _result(
     context: ToolContext,
     captioner: Captioner,
-    choices: Sequence[Chosen | None],
-    layer: int,
-    neurons: Sequence[int],
+    choices: Choices,
+    where: str,
+    names: Sequence[str],
     corpus: Corpus,
-    chat_failures: int,
+    tau: float,
 ) -> ToolSuccess:
-    predicates = [None if chosen is None else chosen.candidate.predicate for chosen in choices]
+    predicates = [
+        None if chosen is None else chosen.candidate.predicate for chosen in choices.chosen
+    ]
     entries: list[JsonObject] = []
     measurements: list[Measurement] = []
     controls: list[Measurement] = []
     captioned: list[bool] = []
-    for unit, neuron in enumerate(neurons):
-        name, chosen = f"{layer}.{neuron}", choices[unit]
+    for unit, (name, chosen) in enumerate(zip(names, choices.chosen, strict=True)):
         score = captioner.score(unit, predicates)
         holds = score is not None and score.beats_floor
         if score is not None and chosen is not None:
             measurements.append(score.measurement(f"unit {name}"))
             captioned.append(holds)
-            controls += _hard(captioner, unit, chosen, name)
-        entries.append(_entry(captioner, unit, name, chosen, holds, scored=score is not None))
-    description: JsonObject = {"captions": list(entries), "corpus": corpus.description, "tau": TAU}
-    if context.chat is not None:
-        description["chat_captions_failed"] = chat_failures
+            controls += _hard(captioner, unit, predicates[unit], name)
+        entries.append(
+            entry_of(captioner, unit, name, chosen, holds, scored=score is not None, tau=tau)
+        )
+    description: JsonObject = {
+        "captions": list(entries),
+        "corpus": corpus.description,
+        "tau": tau,
+        **choices.cost(),
+    }
     artifacts = [
         context.save(
             "captions.json", _exemplar_file(captioner, entries, description), "application/json"
@@ -146,73 +156,28 @@ def _result(
         plot = figures.detection_plot(measurements, captioned)
         artifacts.append(context.save("detection.svg", plot, "image/svg+xml"))
     return ToolSuccess(
-        summary=_summary(layer, entries),
+        summary=_summary(where, entries),
         measurements=tuple(measurements),
         controls=tuple(controls),
         output=description,
         artifacts=tuple(artifacts),
-        caveats=_caveats(entries, chat_failures),
+        caveats=_caveats(entries, choices.n_failed),
     )
-
-
-def _entry(
-    captioner: Captioner,
-    unit: int,
-    name: str,
-    chosen: Chosen | None,
-    holds: bool,
-    *,
-    scored: bool,
-) -> JsonObject:
-    entry: dict[str, Any] = {
-        "unit": name,
-        "caption": None,
-        "density": round(float(captioner.summaries.density()[unit]), 4),
-        "threshold": round(float(captioner.thresholds[unit]), 4),
-        "tau": TAU,
-        "exemplars": _shown(captioner, unit)[:_SHOWN_EXEMPLARS],
-    }
-    if chosen is not None:
-        candidate = chosen.candidate
-        entry["caption" if holds else "best_rejected"] = candidate.caption
-        entry["proposer"] = candidate.proposer
-        entry["predicate"] = PREDICATE.dump_python(candidate.predicate, mode="json")
-        entry["n_candidates"] = chosen.n_candidates
-    if not holds:
-        if captioner.dead(unit):
-            entry["reason"] = "dead on this corpus: never above zero, or always the same"
-        elif chosen is not None and not scored:
-            entry["reason"] = (
-                f"fewer than {scoring.MIN_ACTIVE} active or silent held-out contexts: not scored"
-            )
-        else:
-            entry["reason"] = _NO_CAPTION
-    return entry
-
-
-def _shown(captioner: Captioner, unit: int) -> list[JsonObject]:
-    if captioner.dead(unit):
-        return []
-    return [
-        {
-            "before": visible(before),
-            "token": visible(token),
-            "after": visible(after),
-            "activation": round(exemplar.activation, 4),
-        }
-        for exemplar, (before, token, after) in captioner.exemplars(unit)
-    ]
 
 
 def _exemplar_file(
     captioner: Captioner, entries: Sequence[JsonObject], description: JsonObject
 ) -> str:
-    units = [{**entry, "exemplars": _shown(captioner, unit)} for unit, entry in enumerate(entries)]
+    units = [{**entry, "exemplars": shown(captioner, unit)} for unit, entry in enumerate(entries)]
     return canonical_json({**description, "captions": units})
 
 
-def _hard(captioner: Captioner, unit: int, chosen: Chosen, name: str) -> list[Measurement]:
-    detection = captioner.hard_detection(unit, chosen.candidate.predicate)
+def _hard(
+    captioner: Captioner, unit: int, predicate: Predicate | None, name: str
+) -> list[Measurement]:
+    if predicate is None:
+        return []
+    detection = captioner.hard_detection(unit, predicate)
     if detection is None:
         return []
     return [
@@ -229,13 +194,13 @@ def _hard(captioner: Captioner, unit: int, chosen: Chosen, name: str) -> list[Me
     ]
 
 
-def _summary(layer: int, entries: Sequence[JsonObject]) -> str:
+def _summary(where: str, entries: Sequence[JsonObject]) -> str:
     named = [entry for entry in entries if entry["caption"] is not None]
     captions = "; ".join(f"{entry['unit']}: {entry['caption']}" for entry in named[:4])
     more = f"; and {len(named) - 4} more" if len(named) > 4 else ""
     told = f" ({captions}{more})" if named else ""
     return (
-        f"{len(named)} of {len(entries)} neurons of layer {layer} have a caption "
+        f"{len(named)} of {len(entries)} units of {where} have a caption "
         f"that beats its floor{told}."
     )
 

@@ -125,6 +125,64 @@ def test_a_right_free_text_caption_wins_over_a_wrong_one(captioned):
     assert chosen.candidate.proposer == "a chat model"
 
 
+class _Knows:
+    """A judge of free text that knows which texts go with one caption."""
+
+    def __init__(self, caption, words):
+        self.caption, self.words = caption, words
+
+    def scores(self, caption, texts):
+        if caption != self.caption:
+            return np.zeros(len(texts))
+        return np.array([sum(word in text for word in self.words) for text in texts], float)
+
+
+def test_free_words_compete_through_a_judge_and_only_through_one(planted):
+    activations = _planted_activations(planted)
+    judge = _Knows("what shines", ["copper"])
+    with_judge = Captioner(planted, activations, len(RULES), seed=0, priors=_by_length, judge=judge)
+    candidates, unreadable = readable(["what shines", "mysterious vibes"], "a chat model")
+    assert unreadable == 2
+    chosen = with_judge.choose(0, candidates, TAU)
+    assert chosen.candidate.caption == "what shines"
+    assert chosen.candidate.predicate is None
+    assert chosen.senses == ()
+    assert _captioner(planted, activations, len(RULES)).choose(0, candidates, TAU) is None
+
+
+def _letters(texts):
+    """Vectors by first letter: an embedder that finds words alike which begin alike."""
+    vectors = np.zeros((len(texts), 128))
+    vectors[range(len(texts)), [ord(text[0]) % 128 for text in texts]] = 1
+    return vectors
+
+
+def test_two_senses_have_a_caption_a_share_and_a_score_each(planted):
+    activations = _planted_activations(planted)
+    captioner = Captioner(
+        planted, activations, len(RULES), seed=0, priors=_by_length, vectors=_letters
+    )
+    chosen = captioner.choose(3, captioner.propose(3), TAU)
+    assert {sense.caption for sense in chosen.senses} == {'the word "saddle"', 'the word "vinegar"'}
+    shares = [sense.share for sense in chosen.senses]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.7 < sum(shares) <= 1
+    for sense in chosen.senses:
+        # Noise above the threshold counts against every sense.
+        assert sense.detection.balanced_accuracy > 0.7
+        assert sense.detection.n_active < len(captioner.samples[3].active)
+    (only,) = captioner.choose(0, captioner.propose(0), TAU).senses
+    assert only.caption == 'the word "copper"'
+
+
+def test_a_unit_that_is_mostly_zero_is_active_wherever_it_is_not(planted):
+    rule = holds(Kind(name="commas"), planted)
+    assert 0.02 < rule.mean() < 0.1
+    captioner = _captioner(planted, rule[:, None].astype(np.float32), 1)
+    active = captioner.active(captioner.held_out, 0)
+    assert np.array_equal(active, holds(Kind(name="commas"), captioner.held_out.table))
+
+
 def test_a_unit_never_above_zero_is_dead_and_proposes_nothing(planted):
     activations = _planted_activations(planted)
     activations[:, 0] = -np.abs(activations[:, 0])

@@ -1,11 +1,15 @@
 import json
+import re
 
 import pytest
 
 from dragoman.core.protocols import ChatReply
 from dragoman.core.records import ChatIdentity
 from dragoman.tools.captioning import tool as captioning
+from dragoman.tools.captioning.chat_proposer import UNITS_A_CALL
+from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.captioning.units import UnitLayer
 from dragoman.tools.context import ToolContext
 
 
@@ -27,6 +31,10 @@ class RepliesWith:
 
     def close(self):
         pass
+
+
+def _reply(*captions, units=1):
+    return json.dumps({"neurons": [{"captions": captions}] * units})
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +106,7 @@ def test_a_dead_neuron_gets_a_clear_entry_and_no_measurement(run, make_tiny):
 
 
 def test_the_chat_models_captions_compete_and_its_failures_are_counted(run):
-    chat = RepliesWith(json.dumps({"captions": ['the word "Paris"', "mysterious vibes"]}))
+    chat = RepliesWith(_reply('the word "Paris"', "mysterious vibes"))
     result = run(chat=chat, layer=1, neurons=[3])
     plain = run(layer=1, neurons=[3])
     assert len(chat.requests) == 1
@@ -109,7 +117,16 @@ def test_the_chat_models_captions_compete_and_its_failures_are_counted(run):
     assert any("nothing checkable" in caveat for caveat in result.caveats)
 
 
-@pytest.mark.parametrize("text", ["no JSON", '{"captions": []}', '{"captions": [7]}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        '{"neurons": []}',
+        '{"neurons": [{"captions": [7]}]}',
+        '{"neurons": [{"captions": []}]}',
+        "{",
+    ],
+)
 def test_a_malformed_reply_is_a_failure_and_no_error(run, text):
     result = run(chat=RepliesWith(text), layer=1, neurons=[3])
     assert result.status == "ok"
@@ -122,7 +139,7 @@ def test_text_of_the_subject_is_quoted_and_escaped_in_the_prompt(run, tmp_path):
     path.write_text(
         "\n".join(json.dumps({"text": f"{n * 37 % 89} {hostile} {n}"}) for n in range(80))
     )
-    chat = RepliesWith('{"captions": ["numbers"]}')
+    chat = RepliesWith(_reply("numbers"))
     run(chat=chat, layer=1, neurons=[3], corpus=str(path))
     prompt = chat.requests[0].messages[0].content
     assert "\x1b" not in prompt
@@ -166,7 +183,50 @@ def test_arguments_outside_their_bounds_are_refused_by_name(arguments, named):
 
 def test_the_decoys_are_other_neurons_whoever_is_asked_for(make_tiny, tmp_path):
     context = ToolContext(make_tiny(), 0, tmp_path, tmp_path, tmp_path)
-    decoys = captioning._decoys(context, 1, [3], 12)
-    assert len(set(decoys)) == 12
-    assert 3 not in decoys
-    assert captioning._decoys(context, 2, [3], 12) != decoys
+    first, second = UnitLayer(layer=1), UnitLayer(layer=2)
+    chosen = captioning.decoys(context, first, [3], 48, 12)
+    assert len(set(chosen)) == 12
+    assert 3 not in chosen
+    assert captioning.decoys(context, second, [3], 48, 12) != chosen
+
+
+def test_calls_of_the_chat_model_are_few_and_counted_and_cached(run):
+    neurons = [3, 7, 11, 12, 20, 21]
+    chat = RepliesWith(_reply("numbers", units=6))
+    first = run(chat=chat, layer=1, neurons=neurons)
+    described = sum(entry.get("n_candidates", 0) > 0 for entry in first.output["captions"])
+    assert first.output["chat_calls"] == len(chat.requests) == -(-described // UNITS_A_CALL)
+    assert first.output["chat_calls_per_unit"] == round(len(chat.requests) / described, 4)
+    again = run(chat=chat, layer=1, neurons=neurons)
+    assert again.output["chat_calls"] == 0
+    assert again.output["chat_replies_from_cache"] == first.output["chat_calls"]
+    assert again.output["captions"] == first.output["captions"]
+    prompt = chat.requests[0].messages[0].content
+    assert re.search(r"«[^»]+»\(10\)", prompt)
+
+
+@pytest.mark.parametrize("kind", ["resid", "head"])
+def test_other_units_are_described_under_their_own_names(run, kind):
+    result = run(layer=1, neurons=[0, 2], kind=kind)
+    assert result.status == "ok", result.error
+    assert [entry["unit"] for entry in result.output["captions"]] == [f"{kind}.1.0", f"{kind}.1.2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"kind": "latent"}, "latents need the safetensors file"),
+        ({"kind": "latent", "dictionary": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"dictionary": "some.safetensors"}, "only latents have one"),
+        ({"kind": "head", "neurons": [4]}, "head 4 is outside 0..3"),
+    ],
+)
+def test_wrong_units_are_named(run, arguments, named):
+    result = run(**{"layer": 1, "neurons": [0], **arguments})
+    assert result.status == "error"
+    assert named in result.error
+
+
+def test_pmi_can_be_left_out(run):
+    assert run(layer=1, neurons=[3], pmi=False).output["tau"] == 0
+    assert run(layer=1, neurons=[3]).output["tau"] == TAU

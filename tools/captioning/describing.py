@@ -1,0 +1,123 @@
+"""The best caption for each of some units: all proposers' candidates, one choice.
+
+What `caption_neurons` and the batch do alike, for any units of a language subject.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from jaxtyping import Float
+from numpy import ndarray
+
+from dragoman.core.records import JsonObject
+from dragoman.tools.captioning import chat_proposer
+from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, readable
+from dragoman.tools.captioning.chat_proposer import Answers, Question
+from dragoman.tools.captioning.meanings import CosineJudge, embedder, with_meanings
+from dragoman.tools.captioning.reranking import TAU, log_priors
+from dragoman.tools.captioning.tokens import TokenTable, token_table
+from dragoman.tools.context import ToolContext
+
+_ASKED_EXEMPLARS = 4
+_SUGGESTED = 2
+
+
+class Choices(NamedTuple):
+    """What was chosen for each unit, and what the chat model had to do with it."""
+
+    chosen: list[Chosen | None]
+    answers: Answers | None
+    """None without a chat model."""
+    n_unreadable: int = 0
+    """Captions of the chat model that say nothing that can be checked by rule."""
+
+    @property
+    def n_failed(self) -> int:
+        """Captions and replies of the chat model that came to nothing."""
+        return 0 if self.answers is None else self.answers.n_failed + self.n_unreadable
+
+    def cost(self) -> JsonObject:
+        """Calls of the chat model, for the output; empty without one."""
+        if self.answers is None:
+            return {}
+        n_units = max(len(self.answers.captions), 1)
+        return {
+            "chat_calls": self.answers.n_calls,
+            "chat_calls_per_unit": round(self.answers.n_calls / n_units, 4),
+            "chat_replies_from_cache": self.answers.n_cached,
+            "chat_captions_failed": self.n_failed,
+        }
+
+
+def table_of(context: ToolContext, documents: Sequence[str]) -> TokenTable:
+    """The documents' tokens, with the topics their words are near to where these can be told."""
+    table = token_table(documents, context.subject.tokenizer)
+    vectors = embedder(context)
+    return table if vectors is None else with_meanings(table, vectors, context.cache)
+
+
+def captioner_for(
+    context: ToolContext,
+    table: TokenTable,
+    activations: Float[ndarray, "tokens units"],
+    n_requested: int,
+) -> Captioner:
+    """A captioner with all that the context has to offer."""
+    vectors = embedder(context)
+    return Captioner(
+        table,
+        activations,
+        n_requested,
+        seed=context.seed,
+        priors=partial(log_priors, context.subject),
+        vectors=vectors,
+        judge=None if vectors is None or context.chat is None else CosineJudge(vectors),
+    )
+
+
+def choose_all(
+    context: ToolContext, captioner: Captioner, names: Sequence[object], *, pmi: bool = True
+) -> Choices:
+    """For each requested unit the best candidate of all proposers.
+
+    Without `pmi` the term -tau log p(d) is left out, so that common phrases win.
+    """
+    proposed: list[list[Candidate]] = []
+    for unit, name in enumerate(names):
+        context.step(unit, len(names), f"describing unit {name}")
+        proposed.append([] if captioner.dead(unit) else captioner.propose(unit))
+    answers, n_unreadable = None, 0
+    if context.chat is not None:
+        asked = [unit for unit, candidates in enumerate(proposed) if candidates]
+        answers = chat_proposer.ask(
+            context, context.chat, [_question(captioner, unit, proposed[unit]) for unit in asked]
+        )
+        for unit, captions in zip(asked, answers.captions, strict=True):
+            written, unreadable = readable(captions, context.chat.identity.model)
+            n_unreadable += unreadable
+            proposed[unit] = _distinct([*proposed[unit], *written])
+    tau = TAU if pmi else 0.0
+    chosen = [captioner.choose(unit, candidates, tau) for unit, candidates in enumerate(proposed)]
+    return Choices(chosen, answers, n_unreadable)
+
+
+def _question(captioner: Captioner, unit: int, candidates: Sequence[Candidate]) -> Question:
+    return Question(
+        captioner.marked(unit, _ASKED_EXEMPLARS),
+        captioner.silent(unit),
+        [candidate.caption for candidate in candidates[:_SUGGESTED]],
+    )
+
+
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """One candidate a predicate: who says again what the search found has found nothing."""
+    seen: set[str] = set()
+    kept = []
+    for candidate in candidates:
+        said = candidate.predicate
+        key = candidate.caption if said is None else said.model_dump_json()
+        if key not in seen:
+            seen.add(key)
+            kept.append(candidate)
+    return kept
