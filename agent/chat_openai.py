@@ -171,6 +171,8 @@ class EndpointChat:
             "seed": request.seed,
             "stream_options": {"include_usage": True},
         }
+        if request.first_tokens and "logprobs" not in traits.left_out:
+            body |= {"logprobs": True, "top_logprobs": request.first_tokens}
         schema = request.json_schema
         if schema is not None and traits.structured == "schema":
             named: JsonObject = {"name": _REPLY_TOOL, "schema": schema, "strict": True}
@@ -203,6 +205,7 @@ class EndpointChat:
             finish_reason=endings.get(reply.finish_reason, "stop"),
             prompt_tokens=prompt,
             completion_tokens=completion,
+            first_tokens=reply.first_tokens,
             usd=None if self._price is None else self._price.usd(prompt, completion),
         )
 

@@ -8,6 +8,7 @@ reply can be stopped in time only from outside the read.
 
 import asyncio
 import json
+import math
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,7 +22,7 @@ import openai
 from dragoman.agent.chat_errors import BrokenReply, RefusedCall
 from dragoman.core.errors import ChatError
 from dragoman.core.escaping import visible, well_formed
-from dragoman.core.protocols import Cancelled, stop_if
+from dragoman.core.protocols import Cancelled, TokenProbability, stop_if
 from dragoman.core.records import JsonObject
 
 _CONNECT_SECONDS = 15.0
@@ -45,6 +46,8 @@ class WireReply(NamedTuple):
     finish_reason: str
     prompt_tokens: int | None
     completion_tokens: int | None
+    first_tokens: tuple[TokenProbability, ...] = ()
+    """The likeliest first tokens, where the endpoint tells them."""
 
 
 class Wire:
@@ -156,6 +159,7 @@ class Wire:
             finish_reason=_ENDINGS[reading.ending],
             prompt_tokens=reading.prompt_tokens,
             completion_tokens=reading.completion_tokens,
+            first_tokens=reading.first_tokens or (),
         )
 
     def _client(self, reading: "_Reading", most_bytes: int) -> openai.AsyncOpenAI:
@@ -262,6 +266,7 @@ class _Reading:
         self.ending: str | None = None
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
+        self.first_tokens: tuple[TokenProbability, ...] | None = None
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -295,6 +300,8 @@ def _take(chunk: Any, reading: _Reading, emit: Callable[[str], None]) -> None:
     for choice in getattr(chunk, "choices", None) or []:
         if (ending := getattr(choice, "finish_reason", None)) is not None:
             reading.ending = str(ending)
+        if reading.first_tokens is None:
+            reading.first_tokens = _likeliest(getattr(choice, "logprobs", None))
         delta = getattr(choice, "delta", None)
         if content := getattr(delta, "content", None):
             if not isinstance(content, str):
@@ -304,6 +311,21 @@ def _take(chunk: Any, reading: _Reading, emit: Callable[[str], None]) -> None:
         for call in getattr(delta, "tool_calls", None) or []:
             if getattr(call, "index", 0) in (0, None):
                 reading.arguments.append(_spelled(call.function.arguments))
+
+
+def _likeliest(logprobs: Any) -> tuple[TokenProbability, ...] | None:
+    """The alternatives to the first token; None in a chunk without any."""
+    tokens = getattr(logprobs, "content", None)
+    if not isinstance(tokens, list) or not tokens:
+        return None
+    found = []
+    for each in getattr(tokens[0], "top_logprobs", None) or []:
+        token, value = getattr(each, "token", None), getattr(each, "logprob", None)
+        # Some endpoints send null or positive values for tokens of probability nought or one.
+        if isinstance(token, str) and isinstance(value, int | float) and value <= 1e-3:
+            probability = min(1.0, math.exp(value))
+            found.append(TokenProbability(token=well_formed(token), probability=probability))
+    return tuple(found)
 
 
 def _spelled(arguments: Any) -> str:

@@ -13,7 +13,7 @@ Structured: TypeAlias = Literal["schema", "tools", "prompt"]
 """How a JSON reply is asked for: `response_format`, a native tool call, or words alone."""
 
 _NEXT: dict[Structured, Structured] = {"schema": "tools", "tools": "prompt"}
-_SPARE = ("stream_options", "seed", "temperature")
+_SPARE = ("stream_options", "seed", "temperature", "logprobs")
 """Parameters that a call can do without."""
 
 

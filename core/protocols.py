@@ -87,6 +87,8 @@ class ChatRequest(Record):
     max_tokens: int = 512
     temperature: float = 0.0
     seed: int = 0
+    first_tokens: int = 0
+    """How many of the likeliest first tokens of the reply are wanted, with their probabilities."""
 
 
 class ChatReply(Record):
@@ -96,6 +98,8 @@ class ChatReply(Record):
     finish_reason: Literal["stop", "length", "tool_calls"]
     prompt_tokens: int
     completion_tokens: int
+    first_tokens: tuple[TokenProbability, ...] = ()
+    """The likeliest first tokens, where they were asked for and the endpoint gives them."""
     usd: float | None = None
     """None where the price is not known; 0.0 for a local model."""
 

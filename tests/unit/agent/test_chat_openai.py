@@ -540,3 +540,55 @@ def test_what_is_missing_is_said_before_anything_is_sent(
 ) -> None:
     with pytest.raises(ChatError, match=message):
         OpenAIChat(Settings.model_validate(values))
+
+
+ASKING_TOKENS = REQUEST.model_copy(update={"first_tokens": 3, "max_tokens": 1})
+
+
+def test_the_likeliest_first_tokens_come_with_the_reply(
+    endpoint: Endpoint, chat: OpenAIChat
+) -> None:
+    told = [
+        {"token": "yes", "logprob": -0.5, "bytes": None},
+        {"token": "no", "logprob": -1.0, "bytes": None},
+        {"token": "never", "logprob": None, "bytes": None},
+    ]
+    first = chunk("yes")
+    first["choices"][0]["logprobs"] = {"content": [{**told[0], "top_logprobs": told}]}
+    second = chunk(" indeed")
+    second["choices"][0]["logprobs"] = {"content": [{**told[1], "top_logprobs": told[1:]}]}
+    endpoint.handler = stream(first, second, chunk(ending="length"))
+    reply = chat.complete(ASKING_TOKENS)
+    assert {each.token: each.probability for each in reply.first_tokens} == {
+        "yes": pytest.approx(0.6065, abs=1e-4),
+        "no": pytest.approx(0.3679, abs=1e-4),
+    }
+    assert endpoint.received[0]["logprobs"] is True
+    assert endpoint.received[0]["top_logprobs"] == 3
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": []}, {"content": None}, 7])
+def test_an_endpoint_may_tell_no_probabilities(
+    endpoint: Endpoint, chat: OpenAIChat, logprobs: Any
+) -> None:
+    told = chunk("yes")
+    told["choices"][0]["logprobs"] = logprobs
+    endpoint.handler = stream(told, chunk(ending="length"))
+    reply = chat.complete(ASKING_TOKENS)
+    assert (reply.text, reply.first_tokens) == ("yes", ())
+    plain = chat.complete(REQUEST)
+    assert plain.first_tokens == ()
+    assert "logprobs" not in endpoint.received[1]
+
+
+def test_an_endpoint_that_refuses_to_tell_probabilities_is_asked_without(
+    endpoint: Endpoint, chat: OpenAIChat
+) -> None:
+    refusal = status(400, fault("unsupported", param="logprobs"))
+
+    def picky(connection: socket.socket, sent: Sent) -> None:
+        (refusal if "logprobs" in sent else said("yes"))(connection, sent)
+
+    endpoint.handler = picky
+    assert chat.complete(ASKING_TOKENS).text == "yes"
+    assert "top_logprobs" not in endpoint.received[-1]
