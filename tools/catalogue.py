@@ -6,7 +6,9 @@ A new tool is written in its own module, decorated with `@tool`, and named here.
 from dragoman.tools.behaviour.contrast import compare_prompts
 from dragoman.tools.behaviour.knowledge import probe_knowledge
 from dragoman.tools.behaviour.prediction import continue_text, predict_next
+from dragoman.tools.captioning.search import search_neurons
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.editing.tool import edit_representation
 from dragoman.tools.recall import recall_findings
@@ -20,8 +22,10 @@ TOOLS: dict[str, Tool] = {
         compare_prompts,
         probe_knowledge,
         approximate_relation,
+        attribute_lens,
         edit_representation,
         caption_neurons,
+        search_neurons,
         recall_findings,
     )
 }
