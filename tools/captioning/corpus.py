@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from dragoman.core.errors import UserError
 from dragoman.core.files import write_atomic
 from dragoman.core.records import Record
+from dragoman.tools.captioning.corpora import HeldPart, open_corpus
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -38,6 +40,16 @@ class Corpus(Record):
     id: str
     description: str
     documents: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[HeldPart]:
+        """All documents, as the one part of a `TextCorpus`."""
+        return (HeldPart(self.documents),)
+
+    @property
+    def n_documents(self) -> int:
+        """Number of documents."""
+        return len(self.documents)
 
 
 class SampledCorpus(Record):
@@ -96,20 +108,12 @@ def openings(seed: int) -> tuple[str, ...]:
 
 
 def read_corpus(path: Path, tokenizer: Any, n_documents: int) -> Corpus:
-    """A person's own corpus: `.jsonl` with a `text` in each line, or `.txt`, one text a line.
+    """A person's own corpus, any that `corpora.open_corpus` understands.
 
     Each text is cut after `TOKENS` tokens; the first `n_documents` count. `UserError` when the
-    file is absent, too short or malformed; the message names the line.
+    file is absent, too short or malformed; the message names the line or row.
     """
-    if path.suffix not in {".jsonl", ".txt"}:
-        raise UserError(f"{path}: a corpus is a .txt or .jsonl file")
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    if path.suffix == ".jsonl":
-        lines = [_text_field(path, number, line) for number, line in enumerate(lines, start=1)]
-    texts = [line for line in lines if line.strip()][:n_documents]
+    texts = list(islice(open_corpus(path).texts(), n_documents))
     if len(texts) < MIN_DOCUMENTS:
         raise UserError(f"{path}: {len(texts)} texts; a corpus needs at least {MIN_DOCUMENTS}")
     documents = tuple(_cut(text, tokenizer) for text in texts)
@@ -124,19 +128,6 @@ def _cut(text: str, tokenizer: Any) -> str:
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in offsets["offset_mapping"][:TOKENS]]
     return text[: ends[-1]] if ends else text
-
-
-def _text_field(path: Path, number: int, line: str) -> str:
-    if not line.strip():
-        return ""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: {error.msg}") from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise UserError(f"{path}, line {number}: no string named 'text'")
-    text: str = row["text"]
-    return text
 
 
 def _cached(path: Path) -> tuple[str, ...] | None:

@@ -105,7 +105,7 @@ def test_long_texts_are_cut_to_whole_tokens(make_tiny, tmp_path):
     [
         ("a.txt", "one\ntwo", "2 texts; a corpus needs at least 50"),
         ("a.txt", "", "0 texts"),
-        ("a.csv", "x", "a corpus is a .txt or .jsonl file"),
+        ("a.csv", "x", "a corpus is a .txt, .jsonl, .parquet file or"),
         ("a.jsonl", '{"text": "x"}\n{"text": ', "line 2"),
         ("a.jsonl", '{"text": "x"}\n{"body": "y"}', "line 2: no string named 'text'"),
         ("a.txt", b"\xff\xfe", "cannot be read as UTF-8"),

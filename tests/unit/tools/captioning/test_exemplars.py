@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from dragoman.tools.captioning.exemplars import (
     QuantileSketch,
@@ -63,7 +64,7 @@ def test_quantile_error_is_within_its_bound(scale, share):
     values = (np.random.default_rng(3).lognormal(size=(5000, 3)) * scale).astype(np.float32)
     sketch = QuantileSketch(3)
     for start in range(0, 5000, 700):
-        sketch.update(values[start : start + 700])
+        sketch.update(torch.from_numpy(values[start : start + 700]))
     exact = np.quantile(values, share, axis=0, method="inverted_cdf")
     error = np.abs(sketch.quantile(share) - exact) / exact
     assert error.max() <= QuantileSketch.RELATIVE_ERROR
@@ -71,7 +72,7 @@ def test_quantile_error_is_within_its_bound(scale, share):
 
 def test_negative_values_share_the_bucket_of_zero():
     sketch = QuantileSketch(1)
-    sketch.update(np.array([[-5.0], [-0.1], [0.0], [8.0]], np.float32))
+    sketch.update(torch.tensor([[-5.0], [-0.1], [0.0], [8.0]]))
     assert sketch.quantile(0.75) == [0.0]
     assert sketch.quantile(1.0) == pytest.approx([8.0], rel=QuantileSketch.RELATIVE_ERROR)
 
