@@ -16,49 +16,36 @@ embedder's (or the subject's) yes or no, with a threshold set on the captioner's
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning import scoring
-from dragoman.tools.captioning.captioner import Captioner, Chosen, Part
+from dragoman.tools.captioning.captioner import Captioner, Chosen
+from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.fuzzing import fuzz
+from dragoman.tools.captioning.hearing import CHAT_METRICS, Hearing, Said
 from dragoman.tools.captioning.judges import (
     EmbeddingJudge,
     Judge,
     LikelihoodJudge,
     Separation,
-    separation,
     threshold_between,
 )
+from dragoman.tools.captioning.meanings import embedder
 from dragoman.tools.captioning.neighbours import Neighbours
 from dragoman.tools.captioning.predicates import Predicate, holds
 from dragoman.tools.captioning.scoring import Detection
 from dragoman.tools.captioning.simulation import Simulation, calibrated, simulate
-from dragoman.tools.captioning.tokens import Column, Ints
+from dragoman.tools.captioning.tokens import Column
 from dragoman.tools.captioning.trials import Trials
 from dragoman.tools.context import ToolContext
-from dragoman.tools.embedding import Embedder
 from dragoman.tools.registry import Effort
-from dragoman.tools.weights import EMBEDDINGS
 
 _FLOOR_UNITS: dict[Effort, int] = {"quick": 8, "full": 16}
-_JUDGED_CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 20}
-"""Active contexts, and as many silent ones, that a judge of free text reads."""
-_JUDGED_FLOOR_UNITS = 2
-
-
-class Said(NamedTuple):
-    """What is claimed of a unit, in words and, where it can be checked, as a predicate."""
-
-    caption: str
-    predicate: Predicate | None
 
 
 class Assessment(NamedTuple):
@@ -72,7 +59,7 @@ class Assessment(NamedTuple):
 
 
 _Result: TypeAlias = Detection | Simulation | Separation
-_Score: TypeAlias = Callable[[Said, int], _Result | None]
+_Score: TypeAlias = Callable[[Said, int], Detection | Simulation | Separation | None]
 
 
 class Assessor:
@@ -87,13 +74,15 @@ class Assessor:
         effort: Effort,
         judges: Sequence[Judge],
         neighbours: Neighbours | None = None,
+        chat: ChatJudge | None = None,
     ) -> None:
         """`said` has one entry for each requested unit; without `neighbours` they are looked for
-        among the captioner's own columns.
+        among the captioner's own columns. With `chat` a chat model judges as well.
         """
         self._context, self._captioner, self._said = context, captioner, said
         self._effort, self._judges = effort, judges
         self._trials = Trials(captioner, neighbours, context.seed)
+        self._hearing = Hearing(captioner, self._trials, effort, chat)
 
     def assess(self, unit: int, name: str) -> Assessment | None:
         """All scores of requested unit number `unit`, called `name`; None where it has no caption
@@ -112,7 +101,11 @@ class Assessor:
             measurements += self._listed("fuzzing", self._fuzzing, said, unit, scope)
             measurements += self._simulated(said, unit, scope)
         for judge in self._judges:
-            measurements += self._listed(judge.name, self._judged(judge), said, unit, scope)
+            score = partial(self._hearing.separation, judge)
+            measurements += self._listed(judge.name, score, said, unit, scope)
+        for task, metric in CHAT_METRICS.items():
+            verdict = partial(self._hearing.by_chat, task)
+            measurements += self._listed(metric, verdict, said, unit, scope)
         controls += self._listed("detection_hard", self._detection_hard, said, unit, scope)
         controls += self._listed("detection_lookalike", self._lookalike, said, unit, scope)
         if checkable:
@@ -138,7 +131,7 @@ class Assessor:
         own = score(said, unit)
         if own is None:
             return None
-        judged = isinstance(own, Separation) or said.predicate is None
+        judged = isinstance(own, Separation) or said.predicate is None or metric.startswith("chat")
         floor = [_value(result) for result in self._mismatched(score, said, unit, judged=judged)]
         if len(floor) < 2:
             return None
@@ -153,30 +146,38 @@ class Assessor:
             scope=scope,
             unit="probability",
             n=own.n_active + own.n_silent,
+            n_failed=own.n_failed,
         )
 
     def _mismatched(self, score: _Score, said: Said, unit: int, *, judged: bool) -> list[_Result]:
-        """Scores of this caption on other units, and of other units' captions on this one."""
+        """Scores of this caption on other units, and of other units' captions on this one.
+
+        The same units for every score of a unit. Judges are dear: they hear the next unit's caption
+        on this one and this one's on the unit before, which is that unit's floor as well.
+        """
         captioner = self._captioner
-        others = [other for other in range(len(captioner.samples)) if other != unit]
-        # The same units for every score of a unit, and other ones for the next unit.
-        order = np.random.default_rng([self._context.seed, 4, unit]).permutation(others).tolist()
-        limit = _JUDGED_FLOOR_UNITS if judged else _FLOOR_UNITS[self._effort]
+        n_requested, n_units = captioner.n_requested, len(captioner.samples)
+        ring = [(unit + step) % n_requested for step in range(1, n_requested)]
+        drawn = np.random.default_rng([self._context.seed, 4, unit]).permutation(n_units).tolist()
+        order = [other for other in drawn if other != unit]
         rivals = [
             rival
-            for other in order
-            if other < captioner.n_requested
+            for other in (ring if judged else order)
+            if other < n_requested
             and (rival := self._said[other]) is not None
             and (rival.predicate is None) == (said.predicate is None)
         ]
+        others = [
+            other
+            for other in ([*ring[::-1], *order] if judged else order)
+            if scoring.scorable(captioner.samples[other])
+        ]
+        limit = 1 if judged else _FLOOR_UNITS[self._effort]
         results = [score(rival, unit) for rival in rivals[:limit]]
-        wanted = limit if not judged else max(0, limit - len(results))
-        for other in order:
-            if wanted == 0:
+        for other in dict.fromkeys(others):
+            if len(results) >= 2 * limit:
                 break
-            if scoring.scorable(captioner.samples[other]):
-                results.append(score(said, other))
-                wanted -= 1
+            results.append(score(said, other))
         return [result for result in results if result is not None]
 
     # Scores of checkable captions
@@ -199,7 +200,7 @@ class Assessor:
             return scoring.detect(self._answers(said.predicate, unit), sample)
         if not self._judges:
             return scoring.detect(None, sample)
-        return self._decided(self._judges[0], said.caption, unit, sample)
+        return self._hearing.decided(self._judges[0], said.caption, unit, sample)
 
     def _answers(self, predicate: Predicate, unit: int) -> Column:
         """For each held-out context, whether `predicate` holds at tokens enough.
@@ -276,48 +277,6 @@ class Assessor:
             np.concatenate([sample.active, sample.silent]),
         )
 
-    # Scores by judges of free text
-
-    def _judged(self, judge: Judge) -> _Score:
-        def score(said: Said, unit: int) -> Separation | None:
-            sample = self._few(self._captioner.samples[unit])
-            if not scoring.scorable(sample):
-                return None
-            return separation(*self._asked(judge, said.caption, self._captioner.held_out, sample))
-
-        return score
-
-    def _decided(self, judge: Judge, caption: str, unit: int, sample: Sample) -> Detection | None:
-        """Yes or no by a threshold from the captioner's own documents, for whichever unit."""
-        known = self._trials.own(unit)[1]
-        if min(len(known.active), len(known.silent)) == 0:
-            return None
-        limit = threshold_between(
-            *self._asked(judge, caption, self._captioner.validation, self._few(known))
-        )
-        active, silent = self._asked(judge, caption, self._captioner.held_out, self._few(sample))
-        return Detection(
-            int((active >= limit).sum()), len(active), int((silent < limit).sum()), len(silent)
-        )
-
-    def _asked(
-        self, judge: Judge, caption: str, part: Part, sample: Sample
-    ) -> tuple[Float[ndarray, " active"], Float[ndarray, " silent"]]:
-        rows = np.concatenate([sample.active, sample.silent]).tolist()
-        scores = judge.scores(caption, [self._trials.text(part, row) for row in rows])
-        return scores[: len(sample.active)], scores[len(sample.active) :]
-
-    def _few(self, sample: Sample) -> Sample:
-        """As many active and silent contexts as a judge reads, spread over the documents."""
-        limit = _JUDGED_CONTEXTS[self._effort]
-
-        def spread(rows: Ints) -> Ints:
-            if len(rows) <= limit:
-                return rows
-            return np.asarray(rows[np.linspace(0, len(rows) - 1, limit).astype(int)])
-
-        return Sample(spread(sample.active), spread(sample.silent), spread(sample.hard))
-
 
 def assess(
     context: ToolContext,
@@ -345,17 +304,12 @@ def judges_for(context: ToolContext, effort: Effort) -> list[Judge]:
     The subject reads every context under every caption, which costs more than all other scores.
     """
     judges: list[Judge] = []
-    folder = context.weights_folder / EMBEDDINGS
-    if (folder / "model.safetensors").is_file():
-        judges.append(_embedding_judge(folder))
+    vectors = embedder(context)
+    if vectors is not None:
+        judges.append(EmbeddingJudge(vectors))
     if effort == "full" or not judges:
         judges.append(LikelihoodJudge(context.subject))
     return judges
-
-
-@cache
-def _embedding_judge(folder: Path) -> EmbeddingJudge:
-    return EmbeddingJudge(Embedder(folder))
 
 
 def beats_floor(measurement: Measurement) -> bool:

@@ -14,7 +14,8 @@ from dragoman.core.records import JsonObject
 from dragoman.tools.captioning import chat_proposer
 from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, readable
 from dragoman.tools.captioning.chat_proposer import Answers, Question
-from dragoman.tools.captioning.meanings import CosineJudge, embedder, with_meanings
+from dragoman.tools.captioning.judges import EmbeddingJudge
+from dragoman.tools.captioning.meanings import embedder, with_meanings
 from dragoman.tools.captioning.reranking import TAU, log_priors
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.context import ToolContext
@@ -72,7 +73,7 @@ def captioner_for(
         seed=context.seed,
         priors=partial(log_priors, context.subject),
         vectors=vectors,
-        judge=None if vectors is None or context.chat is None else CosineJudge(vectors),
+        judge=None if vectors is None or context.chat is None else EmbeddingJudge(vectors),
     )
 
 
@@ -98,6 +99,7 @@ def choose_all(
             n_unreadable += unreadable
             proposed[unit] = _distinct([*proposed[unit], *written])
     tau = TAU if pmi else 0.0
+    captioner.ask_priors([each.caption for candidates in proposed for each in candidates])
     chosen = [captioner.choose(unit, candidates, tau) for unit, candidates in enumerate(proposed)]
     return Choices(chosen, answers, n_unreadable)
 

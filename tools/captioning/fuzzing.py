@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from dragoman.tools.captioning.contexts import Contexts, Sample, ends_of
 from dragoman.tools.captioning.scoring import MIN_ACTIVE, Detection
-from dragoman.tools.captioning.tokens import Column, Ints
+from dragoman.tools.captioning.tokens import Column, Ints, TokenTable
 
 _ENOUGH = 0.5
 """A marking is right, says a caption, when it holds at least at this share of the marked tokens."""
@@ -91,3 +91,16 @@ def fuzz(
 def shares(holds: Column, markings: Sequence[Marked]) -> Float[ndarray, " markings"]:
     """For each marking the share of its tokens at which the caption holds."""
     return np.array([holds[marked.tokens].mean() for marked in markings], dtype=np.float64)
+
+
+def marked_text(table: TokenTable, contexts: Contexts, marked: Marked) -> str:
+    """The context with each run of marked tokens between « and »."""
+    start, end = contexts.starts[marked.context], ends_of(contexts, table.n)[marked.context]
+    chosen = np.zeros(table.n + 1, dtype=bool)
+    chosen[marked.tokens] = True
+    text = ""
+    for row in range(start, end):
+        opens = chosen[row] and (row == start or not chosen[row - 1])
+        closes = chosen[row] and (row == end - 1 or not chosen[row + 1])
+        text += f"{'«' if opens else ''}{table.surface[row]}{'»' if closes else ''}"
+    return text

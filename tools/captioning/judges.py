@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from dragoman.tools.embedding import Embedder
+from dragoman.tools.captioning.senses import Vectors
 from dragoman.tools.statistics import Z95, Interval
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -34,32 +34,21 @@ class Judge(Protocol):
     name: str
 
     def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
-        """One score a text."""
+        """One score a text; NaN where the judgement failed."""
         ...
 
 
 class EmbeddingJudge:
-    """Cosine of caption and text; vectors are remembered, since contexts come again as controls."""
+    """Cosine of caption and text."""
 
     name = "embedding"
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._known: dict[str, Float[ndarray, " d"]] = {}
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
 
     def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
         """Cosines, -1 to 1."""
-        vectors = self.vectors([caption, *texts])
-        return np.asarray(vectors[1:] @ vectors[0])
-
-    def vectors(self, texts: Sequence[str]) -> Float[ndarray, "texts d"]:
-        """Vectors of length one."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        # Texts of like length go together, so little of a batch is padding.
-        new.sort(key=len)
-        for text, vector in zip(new, self._embedder(new), strict=True):
-            self._known[text] = np.asarray(vector, dtype=np.float32)
-        return np.stack([self._known[text] for text in texts])
+        return np.asarray(self._vectors(texts) @ self._vectors([caption])[0], dtype=np.float64)
 
 
 class LikelihoodJudge:
@@ -101,8 +90,10 @@ class Separation(NamedTuple):
     """How far a judge's scores set active contexts apart from silent ones."""
 
     auroc: float
+    """A text that could not be judged loses every comparison."""
     n_active: int
     n_silent: int
+    n_failed: int = 0
 
     def interval(self) -> Interval:
         """95% interval that holds its level near 0 and 1 (Newcombe 2006, method 5)."""
@@ -126,9 +117,12 @@ class Separation(NamedTuple):
 
 
 def separation(active: Float[ndarray, " active"], silent: Float[ndarray, " silent"]) -> Separation:
-    """AUROC of scores; ties count half."""
+    """AUROC of scores; ties count half, and NaN, a judgement that failed, as wrong."""
+    failed = int(np.isnan(active).sum() + np.isnan(silent).sum())
+    active, silent = np.nan_to_num(active, nan=-np.inf), np.nan_to_num(silent, nan=np.inf)
     above = (active[:, None] > silent).sum() + 0.5 * (active[:, None] == silent).sum()
-    return Separation(float(above) / (len(active) * len(silent)), len(active), len(silent))
+    auroc = float(above) / (len(active) * len(silent))
+    return Separation(auroc, len(active), len(silent), failed)
 
 
 def threshold_between(
@@ -138,7 +132,10 @@ def threshold_between(
 
     Halfway between two neighbouring scores; the middle one of equals.
     """
+    active, silent = active[~np.isnan(active)], silent[~np.isnan(silent)]
     values = np.unique(np.concatenate([active, silent]))
+    if min(len(active), len(silent)) == 0:
+        return 0.0
     cuts = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
     right = (active >= cuts[:, None]).mean(axis=1) + (silent < cuts[:, None]).mean(axis=1)
     best = np.flatnonzero(right >= right.max() - 1e-12)

@@ -51,17 +51,6 @@ def _remembering(folder: Path) -> Vectors:
     return vectors
 
 
-class CosineJudge:
-    """Says how well contexts go with a caption in free words: by the cosine of their vectors."""
-
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-
-    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
-        """Cosines, -1 to 1."""
-        return np.asarray(self._vectors(texts) @ self._vectors([caption])[0], dtype=np.float64)
-
-
 def with_meanings(table: TokenTable, vectors: Vectors, cache_folder: Path) -> TokenTable:
     """`table`, knowing which topics its words are near to; what was embedded before is cached."""
     counted = Counter(table.word[table.begins].tolist())

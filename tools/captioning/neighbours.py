@@ -6,14 +6,17 @@ and the unit is not are what such a caption stumbles over.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
+from torch import Tensor
 
-from dragoman.core.records import Site
+from dragoman.tools.captioning.dictionaries import SparseDictionary
+from dragoman.tools.captioning.units import UnitLayer, UnitReader
 from dragoman.tools.context import ToolContext
 
 N_NEIGHBOURS = 3
@@ -43,50 +46,69 @@ def correlated(
 
 
 class LayerScan(NamedTuple):
-    """What all MLP neurons of a layer do on a sample of texts."""
+    """What all units of a layer do on a sample of texts."""
 
-    correlation: Float[ndarray, "asked neurons"]
-    """Pearson's r of the neurons that were asked about with all of the layer."""
-    density: Float[ndarray, " neurons"]
-    """Share of tokens at which a neuron is above zero."""
+    correlation: Float[ndarray, "asked units"]
+    """Pearson's r of the units that were asked about with all of the layer; -1 with itself."""
+    density: Float[ndarray, " units"]
+    """Share of tokens at which a unit is above zero."""
 
     def nearest(self, k: int = N_NEIGHBOURS) -> tuple[tuple[int, ...], ...]:
-        """For each neuron asked about the `k` that correlate most with it; above 0 only."""
+        """For each unit asked about the `k` that correlate most with it; above 0 only."""
         order = np.argsort(-self.correlation, axis=1, kind="stable")[:, :k]
         return tuple(
-            tuple(int(neuron) for neuron in row if correlation[neuron] > 0)
+            tuple(int(unit) for unit in row if correlation[unit] > 0)
             for row, correlation in zip(order, self.correlation, strict=True)
         )
 
 
-@torch.no_grad()
 def scan_layer(
-    context: ToolContext, documents: Sequence[str], layer: int, neurons: Sequence[int]
+    context: ToolContext,
+    documents: Sequence[str],
+    where: UnitLayer,
+    units: Sequence[int],
+    *,
+    dictionary: SparseDictionary | None = None,
 ) -> LayerScan:
     """Read the first hundred of `documents`, which should be some that captions are found on.
 
-    Sums over all neurons of the layer are kept, no activations.
+    Sums over all units of the layer are kept, no activations.
     """
-    subject, site = context.subject, Site(layer=layer, kind="mlp_act")
+    reader = UnitReader(context.subject, [where], dictionary)
     read = list(documents[:_SCANNED_DOCUMENTS])
-    chosen = torch.tensor(list(neurons))
-    zero = torch.zeros(subject.d_mlp, dtype=torch.float64)
-    count, totals, squares, above = 0, zero, zero, zero
-    products = torch.zeros(len(neurons), subject.d_mlp, dtype=torch.float64)
+    chosen = torch.tensor(list(units))
+    sums = _Sums(reader.sizes[where], chosen)
     for start in range(0, len(read), _BATCH_DOCUMENTS):
-        context.step(start, len(read), f"looking over layer {layer}")
-        batch = subject.batch(read[start : start + _BATCH_DOCUMENTS])
-        taken = subject.activations(batch, [site])[site]
+        context.step(start, len(read), f"looking over {where}")
+        batch = context.subject.batch(read[start : start + _BATCH_DOCUMENTS])
         # The document start is a sink with activations of its own kind.
-        values = taken[(batch.mask == 1) & (batch.positions > 0)].double().cpu()
-        count += len(values)
-        totals = totals + values.sum(0)
-        squares = squares + (values**2).sum(0)
-        above = above + (values > 0).sum(0)
-        products = products + values[:, chosen].T @ values
-    mean = totals / count
-    spread = (squares / count - mean**2).clamp(min=0).sqrt()
-    covariance = products / count - mean[chosen][:, None] * mean
-    correlation = covariance / (spread[chosen][:, None] * spread).clamp(min=1e-12)
-    correlation[torch.arange(len(neurons)), chosen] = -1.0
-    return LayerScan(correlation.numpy(), (above / count).numpy())
+        real = (batch.mask == 1) & (batch.positions > 0)
+        reader.observe(batch, partial(sums.add, real))
+    return sums.scan()
+
+
+class _Sums:
+    def __init__(self, n_units: int, chosen: Int[Tensor, " asked"]) -> None:
+        self._chosen = chosen
+        self._count = 0
+        self._total, self._squares, self._above = torch.zeros(3, n_units, dtype=torch.float64)
+        self._products = torch.zeros(len(chosen), n_units, dtype=torch.float64)
+
+    def add(
+        self, real: Tensor, where: UnitLayer, activations: Float[Tensor, "batch pos units"]
+    ) -> None:
+        values = activations[real].double().cpu()
+        self._count += len(values)
+        self._total += values.sum(0)
+        self._squares += (values**2).sum(0)
+        self._above += (values > 0).sum(0)
+        self._products += values[:, self._chosen].T @ values
+
+    def scan(self) -> LayerScan:
+        count = max(self._count, 1)
+        mean = self._total / count
+        spread = (self._squares / count - mean**2).clamp(min=0).sqrt()
+        covariance = self._products / count - mean[self._chosen][:, None] * mean
+        correlation = covariance / (spread[self._chosen][:, None] * spread).clamp(min=1e-12)
+        correlation[torch.arange(len(self._chosen)), self._chosen] = -1.0
+        return LayerScan(correlation.numpy(), (self._above / count).numpy())

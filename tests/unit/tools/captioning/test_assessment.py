@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from dragoman.tools.captioning.assessment import Assessor, Said, judges_for
+from dragoman.tools.captioning.assessment import Assessor, judges_for
 from dragoman.tools.captioning.captioner import Captioner
+from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.neighbours import Neighbours
 from dragoman.tools.captioning.predicates import Kind, Topic, Word, either, holds
 from dragoman.tools.context import ToolContext

@@ -16,7 +16,7 @@ from dragoman.tools.captioning.causal import (
 from dragoman.tools.captioning.neighbours import scan_layer
 from dragoman.tools.captioning.predicates import Not, Word, either
 from dragoman.tools.captioning.tokens import token_table
-from dragoman.tools.captioning.units import read_units
+from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.planted import plant
@@ -62,7 +62,7 @@ def lab(tmp_path_factory):
     captioner = Captioner(
         table, activations, 2, seed=0, priors=lambda captions: [-9.0] * len(captions)
     )
-    scan = scan_layer(context, documents, truth.unit_layer, units[:2])
+    scan = scan_layer(context, documents, UnitLayer(layer=truth.unit_layer), units[:2])
     check = CausalCheck(
         context, captioner, documents, truth.unit_layer, scan.density, effort="quick"
     )

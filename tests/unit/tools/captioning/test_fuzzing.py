@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from dragoman.tools.captioning.contexts import Contexts, Sample, nearby
-from dragoman.tools.captioning.fuzzing import Marked, fuzz, mark, shares
+from dragoman.tools.captioning.contexts import Contexts, Sample, contexts_of, nearby
+from dragoman.tools.captioning.fuzzing import Marked, fuzz, mark, marked_text, shares
+from dragoman.tools.captioning.tokens import token_table
 
 CONTEXTS = Contexts(np.arange(0, 80, 8), np.arange(10))
 ACTIVE = np.zeros(80, bool)
@@ -69,3 +70,16 @@ def test_hard_contexts_hold_an_active_neighbour_and_a_silent_unit():
     assert rows.tolist() == [6, 7, 8, 9]
     one_document = CONTEXTS._replace(document=np.zeros(10, int))
     assert len(nearby(one_document, ACTIVE * 2.0, 1.0, neighbours, np.ones(2), seed=0)) == 1
+
+
+def test_marked_tokens_stand_between_guillemets(word_tokenizer):
+    table = token_table(["copper of saddle vinegar", "of 42 copper"], word_tokenizer)
+    contexts = contexts_of(table)
+    texts = [
+        marked_text(table, contexts, Marked(0, np.array([0, 2, 3]))),
+        marked_text(table, contexts, Marked(1, np.array([5]))),
+    ]
+    assert [text.replace(" ", "") for text in texts] == [
+        "«copper»of«saddlevinegar»",
+        "of«42»copper",
+    ]

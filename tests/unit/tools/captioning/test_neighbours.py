@@ -3,6 +3,7 @@ import pytest
 
 from dragoman.core.records import Site
 from dragoman.tools.captioning.neighbours import correlated, scan_layer
+from dragoman.tools.captioning.units import UnitLayer
 from dragoman.tools.context import ToolContext
 
 DOCUMENTS = [
@@ -22,7 +23,7 @@ def test_neighbours_are_the_columns_that_rise_together():
 
 def test_a_scan_gives_the_correlations_and_densities_of_the_whole_layer(tiny_subject, tmp_path):
     context = ToolContext(tiny_subject, 0, tmp_path, tmp_path, tmp_path)
-    scan = scan_layer(context, DOCUMENTS, 1, [3, 7])
+    scan = scan_layer(context, DOCUMENTS, UnitLayer(layer=1), [3, 7])
     site = Site(layer=1, kind="mlp_act")
     rows = []
     for document in DOCUMENTS:

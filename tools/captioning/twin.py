@@ -1,0 +1,98 @@
+"""The same pipeline on the same texts and the same units of a network with random weights.
+
+Sparse-autoencoder captions have scored as well on random networks as on trained ones (Heap et al.
+2025, arXiv:2501.17727): an untrained unit also fires on this word and not on that. What a trained
+unit's caption scores more than its twin's is what training has put there to be described.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from dragoman.core.files import atomic_path
+from dragoman.core.records import Measurement, content_id
+from dragoman.tools.captioning.assessment import Assessor, judges_for, said_of
+from dragoman.tools.captioning.bench import Bench
+from dragoman.tools.captioning.describing import captioner_for, choose_all
+from dragoman.tools.captioning.units import read_layers
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort
+from dragoman.tools.subjects.huggingface import random_twin
+
+SUFFIX = "_random_twin"
+
+
+def assess_twin(
+    context: ToolContext, bench: Bench, names: Sequence[str], *, effort: Effort, pmi: bool = True
+) -> list[tuple[Measurement, ...]]:
+    """For each of the bench's units the twin's scores, each metric called `..._random_twin`.
+
+    Captions are found without a chat model. Empty for a unit that got no caption there, or too few
+    active contexts. Latents have no twin: a dictionary is made for the subject's own weights.
+    """
+    alone = replace(context, chat=None)
+    activations = twin_activations(alone, bench, [*bench.units, *bench.decoys])
+    captioner = captioner_for(alone, bench.table, activations, len(bench.units))
+    choices = choose_all(
+        alone, captioner, [f"{name} of the random twin" for name in names], pmi=pmi
+    )
+    assessor = Assessor(
+        alone,
+        captioner,
+        [said_of(chosen) for chosen in choices.chosen],
+        effort=effort,
+        judges=judges_for(alone, effort),
+    )
+    found = [assessor.assess(unit, name) for unit, name in enumerate(names)]
+    return [
+        ()
+        if assessment is None
+        else tuple(
+            each.model_copy(update={"metric": each.metric + SUFFIX})
+            for each in assessment.measurements
+        )
+        for assessment in found
+    ]
+
+
+def twin_activations(
+    context: ToolContext, bench: Bench, units: Sequence[int]
+) -> Float[ndarray, "tokens units"]:
+    """What units of the random twin do on the bench's texts; each unit's column is cached."""
+    digest = content_id(
+        {
+            "subject": context.subject.identity.digest,
+            "units": str(bench.where),
+            "documents": content_id(list(bench.corpus.documents)),
+            "seed": context.seed,
+        }
+    )
+    folder = context.cache / "twins" / digest
+    columns = {unit: _read(folder / f"{unit}.npy", bench.table.n) for unit in units}
+    missing = [unit for unit, column in columns.items() if column is None]
+    if missing:
+        context.step(0, 0, "making a twin with random weights")
+        twin = replace(context, network=random_twin(context.subject, context.seed))
+        read = read_layers(twin, bench.corpus.documents, bench.table, {bench.where: missing})
+        for place, unit in enumerate(missing):
+            columns[unit] = read[bench.where][:, place]
+            _write(folder / f"{unit}.npy", read[bench.where][:, place])
+    return np.stack([column for column in columns.values() if column is not None], axis=1)
+
+
+def _read(path: Path, n_tokens: int) -> Float[ndarray, " tokens"] | None:
+    # A file that is absent or damaged is made anew: the cache holds nothing irreplaceable.
+    try:
+        column: ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return column if column.shape == (n_tokens,) else None
+
+
+def _write(path: Path, column: Float[ndarray, " tokens"]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as opened:
+        np.save(opened, column, allow_pickle=False)
