@@ -191,6 +191,12 @@ class Captioner:
         candidate = weighed[best][0]
         return Chosen(candidate, ranked, len(weighed), self._senses(unit, candidate))
 
+    def ask_priors(self, captions: Sequence[str]) -> None:
+        """Ask for log p(d) of many captions at once: one by one costs several times as much."""
+        unknown = {each for each in captions if each not in self._known_priors}
+        new = sorted(unknown, key=lambda each: (len(each), each))
+        self._known_priors |= dict(zip(new, self._priors(new), strict=True))
+
     def _evidence(self, unit: int, candidate: Candidate) -> Evidence | None:
         truth = [
             part.contexts.any_in(self.active(part, unit)) for part in (self.fit, self.validation)
