@@ -10,6 +10,7 @@ from dragoman.tools.captioning.search import search_neurons
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
+from dragoman.tools.circuits.trace_tool import trace_fact
 from dragoman.tools.editing.tool import edit_representation
 from dragoman.tools.recall import recall_findings
 from dragoman.tools.registry import Tool
@@ -23,6 +24,7 @@ TOOLS: dict[str, Tool] = {
         probe_knowledge,
         approximate_relation,
         attribute_lens,
+        trace_fact,
         edit_representation,
         caption_neurons,
         search_neurons,
