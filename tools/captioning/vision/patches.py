@@ -6,7 +6,7 @@ costs nothing.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,22 +64,22 @@ class PatchTable:
     """Images cut into 14 by 14 patches; columns of truth values in the order of the images."""
 
     def __init__(self, columns: _Columns) -> None:
-        self._columns = columns
+        self.columns = columns
         self._known: dict[str, Column] = {}
 
     @property
     def n_images(self) -> int:
         """Number of images."""
-        return len(self._columns.colours)
+        return len(self.columns.colours)
 
     @property
     def sees_things(self) -> bool:
         """Whether a labeller looked at the images."""
-        return bool((self._columns.classes >= 0).any())
+        return bool((self.columns.classes >= 0).any())
 
     def rows(self, images: npt.NDArray[np.int64]) -> "PatchTable":
         """The table of some of the images."""
-        return PatchTable(_Columns(*(part[images] for part in self._columns)))
+        return PatchTable(_Columns(*(part[images] for part in self.columns)))
 
     def holds(self, concept: Concept) -> Column:
         """[images * patches]: where the concept holds."""
@@ -99,7 +99,7 @@ class PatchTable:
         at = active.reshape(-1, PATCHES)
         seen: dict[int, int] = {}
         for image in np.flatnonzero(at.any(axis=1)):
-            for each in np.unique(self._columns.classes[image][at[image]]):
+            for each in np.unique(self.columns.classes[image][at[image]]):
                 if each >= 0:
                     seen[int(each)] = seen.get(int(each), 0) + 1
         return [each for each, n in sorted(seen.items(), key=lambda item: -item[1]) if n >= 2]
@@ -108,14 +108,14 @@ class PatchTable:
         self, at: Bool[ndarray, "images patches"]
     ) -> Float[ndarray, "images concepts"]:
         """The share of each image's patches `at` that has each colour, texture, shape and kind."""
-        parts = self._columns[:-1]
+        parts = self.columns[:-1]
         held = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
         weights = at / np.maximum(at.sum(axis=1, keepdims=True), 1)
         shares: Float[ndarray, "images concepts"] = np.einsum("ipc,ip->ic", held, weights)
         return shares
 
     def _evaluated(self, concept: Concept) -> Column:
-        columns = self._columns
+        columns = self.columns
         match concept:
             case Colour(name=name):
                 return columns.colours[..., colours.NAMES.index(name)]
@@ -140,28 +140,25 @@ class PatchTable:
 
 
 def patch_table(
-    views: Iterable[UInt8[ndarray, "h w 3"]],
+    views: Sequence[UInt8[ndarray, "h w 3"]],
     *,
     labeller: Labeller | None,
     cache: Path | None = None,
-    step: Callable[[int], None] = lambda done: None,
 ) -> PatchTable:
-    """The table of images that were cut out already; `step` hears how many are done.
+    """The table of images that were cut out already, all of one size.
 
-    Without a labeller no patch is taken for any thing.
+    Without a labeller no patch is taken for any thing. What was measured is kept in `cache`.
     """
-    parts: list[_Columns] = []
-    chunk: list[UInt8[ndarray, "224 224 3"]] = []
-    done = 0
-    for view in views:
-        chunk.append(sized(view))
-        if len(chunk) == CHUNK:
-            parts.append(_columns(np.stack(chunk), labeller, cache))
-            done += len(chunk)
-            chunk = []
-            step(done)
-    if chunk:
-        parts.append(_columns(np.stack(chunk), labeller, cache))
+    chunks = [
+        np.stack([sized(view) for view in views[start : start + CHUNK]])
+        for start in range(0, len(views), CHUNK)
+    ]
+    return joined([PatchTable(_columns(chunk, labeller, cache)) for chunk in chunks])
+
+
+def joined(tables: Sequence[PatchTable]) -> PatchTable:
+    """One table of the images of all."""
+    parts = [table.columns for table in tables]
     return PatchTable(_Columns(*(np.concatenate(part) for part in zip(*parts, strict=True))))
 
 
