@@ -65,7 +65,8 @@ def write_page(folder: Path, settings: BatchSettings, n_asked: int) -> Path:
     )
     target = folder / PAGE_FILE
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as opened:
-        stream.dump(opened)
+        for piece in stream:
+            opened.write(piece)
     return target
 
 
