@@ -114,7 +114,7 @@ class Assessor:
             tuple(measurements),
             tuple(controls),
             beats_floor(detection),
-            {each.metric: _summary(each) for each in (*measurements, *controls)},
+            {each.metric: summary_of(each) for each in (*measurements, *controls)},
         )
 
     # Floors
@@ -323,7 +323,8 @@ def _value(result: _Result) -> float:
     return result.correlation if isinstance(result, Simulation) else result.auroc
 
 
-def _summary(measurement: Measurement) -> dict[str, Any]:
+def summary_of(measurement: Measurement) -> dict[str, Any]:
+    """A score as a unit's entry shows it."""
     return {
         "value": round(measurement.value, 4),
         "floor": round(measurement.baseline, 4),

@@ -158,6 +158,8 @@ class CausalCheck:
             "n_matched": len(matched),
         }
         for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
+            if intervention != "mean" and self._effort == "quick":
+                break
             effects = self._effects(spots, neuron, matched, levels[intervention], named)
             for aim, found in effects.items():
                 if intervention == "amplify":

@@ -10,12 +10,14 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
 from dragoman.tools.captioning import figures
+from dragoman.tools.captioning.assessment import said_of
+from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
-from dragoman.tools.captioning.describing import Choices, captioner_for, choose_all, table_of
+from dragoman.tools.captioning.describing import Choices, choose_all
 from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
 from dragoman.tools.captioning.entries import entry_of, shown
-from dragoman.tools.captioning.predicates import Predicate
+from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.units import (
@@ -23,7 +25,6 @@ from dragoman.tools.captioning.units import (
     UnitLayer,
     check_units,
     n_units,
-    read_layers,
 )
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
@@ -66,22 +67,29 @@ def caption_neurons(
     Answers: what is neuron 77 of layer 12 sensitive to, if anything that has a name? A caption is
     given only where its detection score beats that of shuffled captions; otherwise the result says
     that no caption beats its floor. A unit that responds to several things gets a caption, a score
-    and a share for each. The evidence is correlational: it says when a unit is active, not what it
-    does.
+    and a share for each. These scores are correlational: they say when a unit is active, not what
+    it does. `causal_effect` says that: whether ablating an MLP neuron changes the text that its
+    caption predicts by more than as large a change of like neurons does.
     """
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)
     check_units(context.subject, where, neurons, latents)
     text = _corpus(context, corpus, _DOCUMENTS[effort])
-    table = table_of(context, text.documents)
     every = n_units(context.subject, where, latents)
-    units = [*neurons, *decoys(context, where, neurons, every, DECOYS[effort])]
-    read = read_layers(context, text.documents, table, {where: units}, dictionary=latents)
-    captioner = captioner_for(context, table, read[where], len(neurons))
+    others = decoys(context, where, neurons, every, DECOYS[effort])
+    bench = lay_out(context, where, neurons, others, text, dictionary=latents)
     names = [unit_name(kind, layer, neuron) for neuron in neurons]
-    choices = choose_all(context, captioner, names, pmi=pmi)
-    return _result(context, captioner, choices, str(where), names, text, TAU if pmi else 0.0)
+    choices = choose_all(context, bench.captioner, names, pmi=pmi)
+    examined = examine(
+        context,
+        bench,
+        [said_of(chosen) for chosen in choices.chosen],
+        names,
+        effort=effort,
+        pmi=pmi,
+    )
+    return _result(context, bench, choices, examined, names, TAU if pmi else 0.0)
 
 
 def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
@@ -117,30 +125,24 @@ def decoys(
 
 def _result(
     context: ToolContext,
-    captioner: Captioner,
+    bench: Bench,
     choices: Choices,
-    where: str,
+    examined: Sequence[Examination | None],
     names: Sequence[str],
-    corpus: Corpus,
     tau: float,
 ) -> ToolSuccess:
-    predicates = [
-        None if chosen is None else chosen.candidate.predicate for chosen in choices.chosen
-    ]
+    captioner, corpus = bench.captioner, bench.corpus
     entries: list[JsonObject] = []
     measurements: list[Measurement] = []
     controls: list[Measurement] = []
-    captioned: list[bool] = []
-    for unit, (name, chosen) in enumerate(zip(names, choices.chosen, strict=True)):
-        score = captioner.score(unit, predicates)
-        holds = score is not None and score.beats_floor
-        if score is not None and chosen is not None:
-            measurements.append(score.measurement(f"unit {name}"))
-            captioned.append(holds)
-            controls += _hard(captioner, unit, predicates[unit], name)
-        entries.append(
-            entry_of(captioner, unit, name, chosen, holds, scored=score is not None, tau=tau)
-        )
+    for unit, (name, chosen, found) in enumerate(zip(names, choices.chosen, examined, strict=True)):
+        holds = found is not None and found.holds
+        entry = entry_of(captioner, unit, name, chosen, holds, scored=found is not None, tau=tau)
+        if found is not None:
+            measurements += found.measurements
+            controls += found.controls
+            entry |= found.output
+        entries.append(entry)
     description: JsonObject = {
         "captions": list(entries),
         "corpus": corpus.description,
@@ -152,16 +154,18 @@ def _result(
             "captions.json", _exemplar_file(captioner, entries, description), "application/json"
         )
     ]
-    if measurements:
-        plot = figures.detection_plot(measurements, captioned)
+    detections = [each for each in measurements if each.metric == "detection"]
+    if detections:
+        held = [found.holds for found in examined if found is not None]
+        plot = figures.detection_plot(detections, held)
         artifacts.append(context.save("detection.svg", plot, "image/svg+xml"))
     return ToolSuccess(
-        summary=_summary(where, entries),
+        summary=_summary(str(bench.where), entries),
         measurements=tuple(measurements),
         controls=tuple(controls),
         output=description,
         artifacts=tuple(artifacts),
-        caveats=_caveats(entries, choices.n_failed),
+        caveats=_caveats(entries, examined, choices.n_failed),
     )
 
 
@@ -170,28 +174,6 @@ def _exemplar_file(
 ) -> str:
     units = [{**entry, "exemplars": shown(captioner, unit)} for unit, entry in enumerate(entries)]
     return canonical_json({**description, "captions": units})
-
-
-def _hard(
-    captioner: Captioner, unit: int, predicate: Predicate | None, name: str
-) -> list[Measurement]:
-    if predicate is None:
-        return []
-    detection = captioner.hard_detection(unit, predicate)
-    if detection is None:
-        return []
-    return [
-        Measurement(
-            metric="detection_hard",
-            value=detection.balanced_accuracy,
-            unit="fraction",
-            baseline=0.5,
-            control="chance; silent contexts hold a token like those at the unit's peaks",
-            ci95=detection.interval(),
-            n=detection.n_active + detection.n_silent,
-            scope=f"unit {name}",
-        )
-    ]
 
 
 def _summary(where: str, entries: Sequence[JsonObject]) -> str:
@@ -205,11 +187,18 @@ def _summary(where: str, entries: Sequence[JsonObject]) -> str:
     )
 
 
-def _caveats(entries: Sequence[JsonObject], chat_failures: int) -> tuple[str, ...]:
-    caveats = ["A caption tells when a neuron is active (correlation), not what it causes."]
+def _caveats(
+    entries: Sequence[JsonObject], examined: Sequence[Examination | None], chat_failures: int
+) -> tuple[str, ...]:
+    caveats = [
+        "A caption tells when a neuron is active (correlation); what it causes is told by "
+        "causal_effect alone."
+    ]
     unscored = [str(entry["unit"]) for entry in entries if "not scored" in str(entry.get("reason"))]
     if unscored:
         caveats.append(f"Too few held-out contexts to score {', '.join(unscored)}.")
+    if any(examined) and not any(found.twin for found in examined if found is not None):
+        caveats.append(NO_TWIN)
     if chat_failures:
         caveats.append(
             f"{chat_failures} captions or replies of the chat model said nothing checkable."

@@ -1,0 +1,118 @@
+"""The whole examination through `caption_neurons`: scores, the random twin, what a unit causes."""
+
+import numpy as np
+import pytest
+
+from dragoman.tools.captioning import twin as twins
+from dragoman.tools.captioning.bench import lay_out
+from dragoman.tools.captioning.corpus import read_corpus
+from dragoman.tools.captioning.examination import NO_TWIN
+from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.captioning.units import UnitLayer, read_units
+from dragoman.tools.context import ToolContext
+
+NEURONS = [3, 7, 11]
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "texts.txt"
+    names = ["France", "Japan", "a dog", "an animal", "Paris", "Tokyo"]
+    path.write_text(
+        "\n".join(
+            f"The capital of {names[n % 6]} is {names[(n * 5 + 1) % 6]}, {n} said. A dog is "
+            f"{names[(n // 6) % 6]}. The {names[(n * 7) % 6]} of {n * 13 % 97} is here, said a dog."
+            for n in range(90)
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def context(make_tiny, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    return ToolContext(make_tiny(), 0, home, home / "artifacts", home / "cache")
+
+
+def _run(context, corpus_file, **arguments):
+    parsed = caption_neurons.parse(
+        {"layer": 1, "neurons": NEURONS, "corpus": str(corpus_file), **arguments}
+    )
+    experiment = caption_neurons.experiment(
+        parsed, subject_digest=context.subject.identity.digest, seed=0
+    )
+    result = caption_neurons.run(context, experiment)
+    assert result.status == "ok", result.error
+    return result
+
+
+@pytest.fixture(scope="module")
+def full(context, corpus_file):
+    return _run(context, corpus_file, effort="full")
+
+
+def test_each_score_stands_beside_its_floor_and_the_random_twin(full):
+    entries = [entry for entry in full.output["captions"] if "scores" in entry]
+    assert entries
+    for entry in entries:
+        scope = f"unit {entry['unit']}"
+        own = {each.metric: each for each in full.measurements if each.scope == scope}
+        further = {each.metric: each for each in full.controls if each.scope == scope}
+        assert set(own) >= {"detection", "fuzzing", "simulation", "likelihood"}
+        assert set(further) >= {"detection_hard", "fuzzing_hard"}
+        for metric, measurement in own.items():
+            assert measurement.n >= 10, metric
+            assert entry["caption"] is None or "causal" in entry
+        if "random_twin" in entry:
+            assert further["detection_random_twin"].value == pytest.approx(
+                entry["random_twin"]["detection"]["value"], abs=1e-3
+            )
+    assert any("random_twin" in entry for entry in entries)
+    assert NO_TWIN not in full.caveats
+
+
+def test_captions_that_hold_are_checked_for_what_the_unit_causes(full):
+    for entry in full.output["captions"]:
+        effect = full.measurement("causal_effect", f"unit {entry['unit']}")
+        assert (effect is not None) == (entry["caption"] is not None and "causal" in entry)
+        if effect is not None:
+            assert effect.unit == "nat"
+            assert effect.n >= 5
+            assert entry["causal"]["n_matched"] == 40
+    assert any(each.metric == "causal_effect" for each in full.measurements)
+
+
+def test_quick_says_that_no_twin_was_made(context, corpus_file):
+    result = _run(context, corpus_file, effort="quick")
+    assert NO_TWIN in result.caveats
+    assert not any(each.metric.endswith("_random_twin") for each in result.controls)
+
+
+def test_the_twins_activations_are_those_of_its_own_forward_pass_and_cached(
+    context, corpus_file, monkeypatch
+):
+    corpus = read_corpus(corpus_file, context.subject.tokenizer, 90)
+    bench = lay_out(context, UnitLayer(layer=1), NEURONS, [20, 21], corpus)
+    first = twins.twin_activations(context, bench, [3, 20])
+    own = read_units(context, corpus.documents, bench.table, 1, [3, 20])
+    assert first.shape == own.shape
+    assert not np.allclose(first, own)
+
+    def never(*arguments):
+        raise AssertionError("the twin was made again")
+
+    monkeypatch.setattr(twins, "random_twin", never)
+    assert np.array_equal(twins.twin_activations(context, bench, [20, 3]), first[:, ::-1])
+
+
+def test_neighbours_are_read_beside_units_and_decoys(context, corpus_file):
+    corpus = read_corpus(corpus_file, context.subject.tokenizer, 90)
+    bench = lay_out(context, UnitLayer(layer=1), NEURONS, [20, 21], corpus)
+    n_tokens = bench.table.n
+    assert bench.neighbours.activations.shape[0] == n_tokens
+    nearest = bench.scan.nearest()
+    flat = sorted({unit for row in nearest for unit in row})
+    expected = read_units(context, corpus.documents, bench.table, 1, flat)
+    assert np.array_equal(bench.neighbours.activations, expected)
+    for columns, row in zip(bench.neighbours.of, nearest, strict=True):
+        assert tuple(flat[column] for column in columns) == row

@@ -1,0 +1,106 @@
+"""All that is measured of a caption: its scores, the random twin's, and what the unit causes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dragoman.core.records import JsonObject, Measurement
+from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, summary_of
+from dragoman.tools.captioning.bench import Bench
+from dragoman.tools.captioning.causal import CausalCheck, Causes
+from dragoman.tools.captioning.chat_judge import ChatJudge
+from dragoman.tools.captioning.hearing import Said
+from dragoman.tools.captioning.twin import SUFFIX, assess_twin
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort
+
+NO_TWIN = "No network with random weights was captioned beside this one: effort full does that."
+
+
+class Examination(NamedTuple):
+    """What was measured of one unit's caption."""
+
+    assessment: Assessment
+    causes: Causes | None
+    """None where the caption does not hold, the unit is no MLP neuron, or texts are too few."""
+    twin: tuple[Measurement, ...]
+
+    @property
+    def holds(self) -> bool:
+        """The caption beats its floor."""
+        return self.assessment.holds
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Detection first; `causal_effect` last, where the caption holds."""
+        effect = () if self.causes is None else (self.causes.effect,)
+        return (*self.assessment.measurements, *effect)
+
+    @property
+    def controls(self) -> tuple[Measurement, ...]:
+        """Hard negatives, the twin, other interventions."""
+        further = () if self.causes is None else self.causes.controls
+        return (*self.assessment.controls, *self.twin, *further)
+
+    @property
+    def output(self) -> JsonObject:
+        """The same for the entry of the unit: scores by metric, and the causal check."""
+        found: JsonObject = {"scores": self.assessment.output}
+        if self.twin:
+            found["random_twin"] = {
+                each.metric.removesuffix(SUFFIX): summary_of(each) for each in self.twin
+            }
+        if self.causes is not None:
+            found["causal"] = self.causes.output
+        return found
+
+
+def examine(
+    context: ToolContext,
+    bench: Bench,
+    said: Sequence[Said | None],
+    names: Sequence[str],
+    *,
+    effort: Effort,
+    pmi: bool = True,
+    chat: ChatJudge | None = None,
+) -> list[Examination | None]:
+    """One entry a unit of the bench; None where there is no caption, or nothing to score it on.
+
+    The random twin takes as long again as finding the captions did: effort full only.
+    """
+    assessor = Assessor(
+        context,
+        bench.captioner,
+        said,
+        effort=effort,
+        judges=judges_for(context, effort),
+        neighbours=bench.neighbours,
+        chat=chat,
+    )
+    found: list[Assessment | None] = []
+    for unit, name in enumerate(names):
+        context.step(unit, len(names), f"scoring the caption of unit {name}")
+        found.append(assessor.assess(unit, name))
+    twins: Sequence[tuple[Measurement, ...]] = [()] * len(names)
+    if effort == "full" and bench.where.kind != "latent" and any(found):
+        twins = assess_twin(context, bench, names, effort=effort, pmi=pmi)
+    check = None
+    if bench.where.kind == "mlp":
+        check = CausalCheck(
+            context,
+            bench.captioner,
+            bench.corpus.documents,
+            bench.where.layer,
+            bench.scan.density,
+            effort=effort,
+        )
+    examinations: list[Examination | None] = []
+    for unit, (assessment, claim, twin) in enumerate(zip(found, said, twins, strict=True)):
+        if assessment is None or claim is None:
+            examinations.append(None)
+            continue
+        causes = None
+        if check is not None and assessment.holds:
+            causes = check.check(unit, bench.units[unit], claim.predicate)
+        examinations.append(Examination(assessment, causes, twin))
+    return examinations
