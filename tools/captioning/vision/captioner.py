@@ -20,7 +20,7 @@ from dragoman.tools.captioning.composition import Column
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.exemplars import THRESHOLD_QUANTILE, TOP_CONTEXTS
 from dragoman.tools.captioning.reranking import Evidence, Ranked
-from dragoman.tools.captioning.vision.concepts import Concept, Either, either, phrase
+from dragoman.tools.captioning.vision.concepts import Concept, Either, either, localised, phrase
 from dragoman.tools.captioning.vision.crops import CropFrequencies
 from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
 from dragoman.tools.captioning.vision.search import ConceptSearch
@@ -142,14 +142,17 @@ class VisionCaptioner:
         """What the concept search finds, for the unit as a whole and for its clusters."""
         active = self.active(self.fit, unit)
         found = [each.predicate for each in self.search.at_patches(active)]
-        found += [each.predicate for each in self.search.in_images(active)]
+        found += [localised(each.predicate) for each in self.search.in_images(active)]
         parts = by_clusters(self.fit.table, active, self.search, self._seed)
         if len(parts) > 1:
             union, *rest = parts
             for part in rest:
                 union = either(union, part)
             found.append(union)
-        return [Candidate(phrase(concept), concept, CONCEPT_SEARCH) for concept in found]
+        distinct = {concept.model_dump_json(): concept for concept in found}
+        return [
+            Candidate(phrase(concept), concept, CONCEPT_SEARCH) for concept in distinct.values()
+        ]
 
     def choose(self, unit: int, candidates: Sequence[Candidate]) -> Chosen | None:
         """The candidate with the highest log p(d|E) - tau log p(d); None without candidates."""

@@ -127,6 +127,23 @@ def _composed(kind: type[Both] | type[Either], first: Concept, second: Concept) 
     return ordered[0] if len(ordered) == 1 else kind(of=ordered)
 
 
+def localised(concept: Concept) -> Concept:
+    """The same said of an image as a whole, in fewer words: that there is something in it.
+
+    "An image with red areas" has red areas somewhere, which is what "red areas" says of it.
+    """
+    match concept:
+        case Somewhere(of=inner):
+            return inner
+        case Either(of=parts):
+            first, *rest = (localised(part) for part in parts)
+            for part in rest:
+                first = either(first, part)
+            return first
+        case _:
+            return concept
+
+
 def atoms(concept: Concept) -> tuple[Concept, ...]:
     """The parts that are no compositions."""
     match concept:

@@ -44,7 +44,7 @@ _COLOUR_SHARE = 0.4
 _BRIGHT, _DARK, _VIVID = 0.85, 0.3, 0.15
 """Mean lightness, mean lightness and mean chroma in OKLab."""
 _KIND_PROBABILITY, _CLASS_PROBABILITY = 0.5, 0.3
-_VERSION = "1"
+_VERSION = "2"
 """Of what is kept: a change of any concept's definition changes it."""
 
 

@@ -1,4 +1,5 @@
-"""Plain shapes in an image: connected areas of one colour name, told apart by their outlines.
+"""Plain shapes in an image: connected areas of one colour name, or of whatever stands out from the
+background, told apart by their outlines.
 
 An area is rescaled so that it spreads alike in all directions. Its outline then lies at constant
 distance from its centre if it was an ellipse (2 standard deviations), between sqrt(3) and sqrt(6)
@@ -21,6 +22,7 @@ _SMALLEST, _LARGEST = 150, 0.5 * SIDE * SIDE
 _SPECK = 16
 _MOST_AREAS = 400
 """Of each colour, the largest: an image of specks has no shapes to speak of."""
+_EIGHT = np.ones((3, 3), dtype=bool)
 _N_DOTS = 4
 """So many round areas of like size in one window are dots."""
 _COVERED = 0.2
@@ -54,9 +56,14 @@ def shapes(names: UInt8[ndarray, "224 224"]) -> Bool[ndarray, "14 14 shapes"]:
 
 
 def _areas(names: UInt8[ndarray, "224 224"]) -> list[_Area]:
+    rim = np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]])
+    background = np.bincount(rim).argmax()
+    # What is patterned has no colour of its own, but stands out as a whole.
+    standing_out = ndimage.binary_fill_holes(names != background)
     areas = []
-    for colour in np.unique(names):
-        labels, n_areas = ndimage.label(names == colour)
+    for inside in (*(names == colour for colour in np.unique(names)), standing_out):
+        # Corner to corner is connected: the fields of a chequerboard are no dots.
+        labels, n_areas = ndimage.label(inside, _EIGHT)
         if not n_areas:
             continue
         flat = labels.ravel()
