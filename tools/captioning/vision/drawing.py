@@ -105,7 +105,8 @@ def _grid(angle: float, generator: Generator) -> _Grid:
 
 
 def _stripes(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
-    return (grid.x % period < period / 2).astype(float)
+    on = grid.x % period < period / 2
+    return on.astype(float)
 
 
 def _checks(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
@@ -116,14 +117,16 @@ def _checks(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, 
 def _dots(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
     step = period * 1.6
     distance = np.hypot(grid.x % step - step / 2, grid.y % step - step / 2)
-    return (distance < step * 0.3).astype(float)
+    on = distance < step * 0.3
+    return on.astype(float)
 
 
 def _rings(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
     # The shift would often put the centre outside: rings are drawn around a place inside.
     centre = generator.uniform(-SIDE / 5, SIDE / 5, 2)
     x, y = grid.x - grid.x.mean() - centre[0], grid.y - grid.y.mean() - centre[1]
-    return (np.hypot(x, y) % period < period / 2).astype(float)
+    on = np.hypot(x, y) % period < period / 2
+    return np.asarray(on, float)
 
 
 def _lines(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
@@ -132,8 +135,8 @@ def _lines(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "
 
 
 def _gradient(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
-    along = grid.x
-    return (along - along.min()) / (along.max() - along.min())
+    along: Float[ndarray, "side side"] = grid.x - grid.x.min()
+    return np.asarray(along / along.max())
 
 
 def _noise(grid: _Grid, period: float, generator: Generator) -> Float[ndarray, "side side"]:
