@@ -128,6 +128,7 @@ class UnitSummaries:
         # Each of the best contexts as one number that sorts by activation, then by document.
         self._keys: Int64[Tensor, "k units"] = tensors["top_keys"]
         self._peaks: Int32[Tensor, "k units"] = tensors["top_positions"]
+        self._bar = _bar(self._keys[-1])
 
     def part(self, start: int, n_units: int) -> Self:
         """The summaries of consecutive units; `n_positions` stays that of all."""
@@ -167,37 +168,44 @@ class UnitSummaries:
             kept = rim[real]
             lowest = torch.minimum(lowest, kept.amin(0))
             above += _above_zero(kept[None])
-        if not (peaks.isfinite().all() and lowest.isfinite().all()):
-            row = int((~peaks.isfinite()).any(1).int().argmax())
+        highest = peaks.amax(0)
+        # What is no number stays none in every maximum.
+        if not (highest.isfinite().all() and lowest.isfinite().all()):
+            bad = ~activations.isfinite().flatten(1).all(1)
             raise ToolError(
-                f"the subject's activations are not finite in document {int(rows.documents[row])}"
+                "the subject's activations are not finite in document "
+                f"{int(rows.documents[bad.int().argmax()])}"
             )
-        torch.maximum(self.highest, peaks.amax(0), out=self.highest)
+        torch.maximum(self.highest, highest, out=self.highest)
         torch.minimum(self.lowest, lowest, out=self.lowest)
         self.n_above_zero += above
         self.sketch.update(activations.flatten(0, 1)[rows.counted])
-        self._compare(rows, activations, peaks)
+        self._compare(rows, activations, peaks, highest)
 
     def _compare(
         self,
         rows: Rows,
         activations: Float[Tensor, "batch pos units"],
         peaks: Float[Tensor, "batch units"],
+        highest: Float[Tensor, " units"],
     ) -> None:
-        keys = _keys(peaks, rows.documents)
         # In a long run most documents are among the best of hardly any unit.
-        units = (keys > self._keys[-1]).any(0).nonzero()[:, 0]
+        units = (highest >= self._bar).nonzero()[:, 0]
         if len(units) == 0:
             return
         k = len(self._keys)
-        best = torch.cat([self._keys[:, units], keys[:, units]]).topk(k, dim=0)
+        keys = _keys(peaks[:, units], rows.documents)
+        best = torch.cat([self._keys[:, units], keys]).topk(k, dim=0)
         new = best.indices >= k
+        if not new.any():  # Units that only equal their bar, such as silent ones.
+            return
         positions = self._peaks[:, units].gather(0, best.indices.clamp(max=k - 1))
         positions[new] = _first_peaks(
             rows, activations, best.indices[new] - k, units.expand(k, -1)[new]
         )
         self._keys[:, units] = best.values
         self._peaks[:, units] = positions
+        self._bar[units] = _bar(best.values[-1])
 
     def merge(self, other: Self, *, shift: int = 0) -> None:
         """Take in what another run saw, of the same units and other documents.
@@ -213,6 +221,7 @@ class UnitSummaries:
         best = torch.cat([self._keys, theirs]).topk(len(self._keys), dim=0)
         self._peaks.copy_(torch.cat([self._peaks, other._peaks]).gather(0, best.indices))
         self._keys.copy_(best.values)
+        self._bar = _bar(self._keys[-1])
 
     def exemplars(self, unit: int) -> list[Exemplar]:
         """The unit's strongest contexts, one a document, strongest first."""
@@ -220,7 +229,7 @@ class UnitSummaries:
         full = keys != _EMPTY
         keys, peaks = keys[full], peaks[full]
         documents = _LAST_DOCUMENT - (keys & _LAST_DOCUMENT)
-        values = _reordered((keys >> 32).int()).view(torch.float32)
+        values = _activations(keys)
         return [
             Exemplar(document, position, value)
             for document, position, value in zip(
@@ -263,6 +272,15 @@ def _keys(
     # Adding zero makes one zero of both; equal activations are ordered by document.
     ordered = _reordered((peaks + 0.0).view(torch.int32)).long()
     return (ordered << 32) | (_LAST_DOCUMENT - documents)[:, None]
+
+
+def _activations(keys: Int64[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    return _reordered((keys >> 32).int()).view(torch.float32)
+
+
+def _bar(last: Int64[Tensor, " units"]) -> Float[Tensor, " units"]:
+    """What an activation must reach to be among the best."""
+    return _activations(last).masked_fill(last == _EMPTY, -torch.inf)
 
 
 def _first_peaks(

@@ -52,14 +52,14 @@ class SilentSample:
         self._peaks: Float[Tensor, "contexts units"] = tensors["context_peaks"]
 
     @classmethod
-    def empty(cls, n_units: int, n_contexts: int = SAMPLED_CONTEXTS) -> Self:
+    def empty(cls, n_units: int) -> Self:
         """A sample of nothing."""
         return cls(
             {
-                "context_priority": torch.full((n_contexts,), _NO_PRIORITY),
-                "context_document": torch.zeros(n_contexts, dtype=torch.int64),
-                "context_start": torch.zeros(n_contexts, dtype=torch.int64),
-                "context_peaks": torch.zeros(n_contexts, n_units),
+                "context_priority": torch.full((SAMPLED_CONTEXTS,), _NO_PRIORITY),
+                "context_document": torch.zeros(SAMPLED_CONTEXTS, dtype=torch.int64),
+                "context_start": torch.zeros(SAMPLED_CONTEXTS, dtype=torch.int64),
+                "context_peaks": torch.zeros(SAMPLED_CONTEXTS, n_units),
             }
         )
 
