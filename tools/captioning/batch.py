@@ -45,6 +45,7 @@ class BatchSettings(Record):
     seed: int
     chat: str = ""
     pmi: bool = True
+    thorough: bool = False
     dictionary_digest: str = ""
     code: str
     """Digest of the tools' source: rows of two versions do not stand in one file."""
@@ -66,6 +67,7 @@ _IN_WORDS = {
     "seed": "seed",
     "chat": "chat model",
     "pmi": "pointwise mutual information",
+    "thorough": "thorough scores",
     "dictionary_digest": "dictionary",
     "code": "version of Dragoman",
 }
@@ -193,7 +195,7 @@ def run(
             another process is at work on it; the disk is full.
     """
     names = [name for group in groups for name in group.names]
-    with _alone(folder), _room(folder):
+    with _alone(folder), room(folder):
         _enter(folder, settings, resume=resume)
         with Journal(folder / ROWS_FILE) as journal:
             known = set(journal.names)
@@ -284,7 +286,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def room(folder: Path) -> Iterator[None]:
+    """Turn a file that cannot be written, for want of room above all, into a `UserError`."""
     try:
         yield
     except OSError as error:

@@ -13,14 +13,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.core.records import content_id
-from dragoman.tools.captioning.assessment import Assessor, judges_for, said_of
+from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, said_of
 from dragoman.tools.captioning.batch import BatchSettings, Group
+from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import captioner_for, choose_all, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.entries import entry_of
-from dragoman.tools.captioning.neighbours import N_NEIGHBOURS, Neighbours
+from dragoman.tools.captioning.examination import Examination, examine
+from dragoman.tools.captioning.hearing import Said
+from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layer
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, row_of_entry, unit_name
 from dragoman.tools.captioning.tokens import TokenTable
@@ -31,8 +34,8 @@ from dragoman.tools.registry import Effort, tools_digest
 
 GROUP_UNITS = 16
 """As many as the tool takes at once, so that both say the same."""
-_BLOCK_UNITS = 480
-_CHUNK_BYTES = 256 * 1024 * 1024
+_BLOCK_UNITS = 320
+_CHUNK_BYTES = 320 * 1024 * 1024
 _MOST_PREDICATES = 2000
 """Columns of truth values that are kept from one group to the next, of one byte a token."""
 _BEFORE, _AFTER = 15, 8
@@ -49,10 +52,11 @@ class _Asked(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Units of one layer among which a unit's neighbours are looked for: fixed by the request."""
+    """Units of one layer that are read together; which they are the request alone decides."""
 
     where: UnitLayer
-    columns: tuple[int, ...]
+    units: tuple[int, ...]
+    decoys: tuple[int, ...]
 
 
 class LanguageUnits:
@@ -66,25 +70,26 @@ class LanguageUnits:
         *,
         effort: Effort,
         pmi: bool = True,
+        thorough: bool = False,
         dictionary: SparseDictionary | None = None,
     ) -> None:
-        """`ToolError` for a layer or a unit that the subject lacks."""
+        """`thorough` adds the random twin, the causal check and the slow judges.
+
+        `ToolError` for a layer or a unit that the subject lacks.
+        """
         for where, units in requests.items():
             check_units(context.subject, where, units, dictionary)
         self._context, self._corpus, self._effort, self._pmi = context, corpus, effort, pmi
-        self._dictionary, self._requests = dictionary, requests
+        self._thorough, self._dictionary, self._requests = thorough, dictionary, requests
         self._table = table_of(context, corpus.documents)
-        most = _CHUNK_BYTES // (4 * max(self._table.n, 1))
-        self._most_columns = max(most, GROUP_UNITS)
+        self._most_columns = _CHUNK_BYTES // (4 * max(self._table.n, 1))
         self._blocks: list[_Block] = []
         self._asked: list[_Asked] = []
         for where, units in requests.items():
-            size = min(_BLOCK_UNITS, max(GROUP_UNITS, self._most_columns - 2 * GROUP_UNITS))
-            size -= size % GROUP_UNITS
-            for start in range(0, len(units), size):
-                self._add_block(where, units[start : start + size])
-        self._read: dict[int, Float[ndarray, "tokens units"]] = {}
-        self._neighbours: dict[int, list[tuple[int, ...]]] = {}
+            for start in range(0, len(units), _BLOCK_UNITS):
+                self._add_block(where, tuple(units[start : start + _BLOCK_UNITS]))
+        self._scans: dict[int, LayerScan] = {}
+        self._read: dict[int, dict[int, Float[ndarray, " tokens"]]] = {}
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -109,102 +114,143 @@ class LanguageUnits:
             seed=self._context.seed,
             chat="" if chat is None else chat.identity.model,
             pmi=self._pmi,
+            thorough=self._thorough,
             dictionary_digest="" if self._dictionary is None else self._dictionary.digest,
             code=tools_digest(),
         )
 
     def describe(self, index: int, wanted: Sequence[str]) -> Iterator[UnitCaption]:
         """The rows of the units `wanted` of a group; its other units serve as their controls."""
-        where, units = self._asked[index].where, self._asked[index].units
-        activations, neighbours = self._material(self._asked[index])
-        captioner = captioner_for(self._context, self._table, activations, len(units))
-        _forget_columns(captioner)
-        names = self.groups[index].names
-        chosen = choose_all(self._context, captioner, names, pmi=self._pmi).chosen
-        assessor = Assessor(
-            self._context,
-            captioner,
-            [said_of(each) for each in chosen],
-            effort=self._effort,
-            judges=judges_for(self._context, self._effort),
-            neighbours=neighbours,
-        )
-        for column, (name, unit) in enumerate(zip(names, units, strict=True)):
-            if name not in wanted:
-                continue
-            self._context.step(column, len(units), f"scoring unit {name}")
-            found = assessor.assess(column, name)
+        asked, names = self._asked[index], self.groups[index].names
+        bench = self._bench(asked)
+        _forget_columns(bench.captioner)
+        chosen = choose_all(self._context, bench.captioner, names, pmi=self._pmi).chosen
+        tau = TAU if self._pmi else 0.0
+        for column, found in self._found(bench, [said_of(each) for each in chosen], names, wanted):
+            holds, scored = found is not None and found.holds, found is not None
             entry = entry_of(
-                captioner,
+                bench.captioner,
                 column,
-                name,
+                names[column],
                 chosen[column],
-                found is not None and found.holds,
-                scored=found is not None,
-                tau=TAU if self._pmi else 0.0,
+                holds,
+                scored=scored,
+                tau=tau,
             )
+            if isinstance(found, Examination):
+                entry |= found.output
+            unit = asked.units[column]
             yield row_of_entry(
-                where.kind,
-                where.layer,
+                asked.where.kind,
+                asked.where.layer,
                 unit,
                 entry,
                 () if found is None else found.measurements,
                 () if found is None else found.controls,
-                exemplars=self._exemplars(captioner, column, activations[:, column]),
+                exemplars=self._exemplars(bench.captioner, column, self._read[asked.block][unit]),
             )
 
-    def _add_block(self, where: UnitLayer, units: Sequence[int]) -> None:
+    def _found(
+        self,
+        bench: Bench,
+        said: Sequence[Said | None],
+        names: Sequence[str],
+        wanted: Sequence[str],
+    ) -> Iterator[tuple[int, Assessment | Examination | None]]:
+        """Scores of the units that are wanted, by their number in the group."""
+        columns = [column for column, name in enumerate(names) if name in wanted]
+        if self._thorough:
+            examined = examine(
+                self._context, bench, said, names, effort=self._effort, pmi=self._pmi
+            )
+            yield from ((column, examined[column]) for column in columns)
+            return
+        assessor = Assessor(
+            self._context,
+            bench.captioner,
+            said,
+            effort=self._effort,
+            # The other judges cost more than all else together.
+            judges=judges_for(self._context, "quick"),
+            neighbours=bench.neighbours,
+        )
+        for column in columns:
+            self._context.step(column, len(names), f"scoring unit {names[column]}")
+            yield column, assessor.assess(column, names[column])
+
+    def _add_block(self, where: UnitLayer, units: tuple[int, ...]) -> None:
         """Groups of a block, each with the decoys that the tool would take for it."""
         every = n_units(self._context.subject, where, self._dictionary)
-        columns = dict.fromkeys(units)
+        others: dict[int, None] = {}
         for start in range(0, len(units), GROUP_UNITS):
-            group = tuple(units[start : start + GROUP_UNITS])
-            others = decoys(self._context, where, group, every, DECOYS[self._effort])
-            asked = _Asked(len(self._blocks), where, group, tuple(others))
-            self._asked.append(asked)
-            columns |= dict.fromkeys(asked.decoys)
-        self._blocks.append(_Block(where, tuple(columns)))
+            group = units[start : start + GROUP_UNITS]
+            chosen = decoys(self._context, where, group, every, DECOYS[self._effort])
+            self._asked.append(_Asked(len(self._blocks), where, group, tuple(chosen)))
+            others |= dict.fromkeys(chosen)
+        self._blocks.append(_Block(where, units, tuple(others)))
 
-    def _material(self, asked: _Asked) -> tuple[Float[ndarray, "tokens units"], Neighbours]:
-        """A group's activations, its decoys' after it, and the neighbours in its block."""
+    def _bench(self, asked: _Asked) -> Bench:
+        """A group laid out as the tool would lay it out."""
         if asked.block not in self._read:
             self._read_from(asked.block)
-        activations, columns = self._read[asked.block], self._blocks[asked.block].columns
-        place = {unit: column for column, unit in enumerate(columns)}
-        if asked.block not in self._neighbours:
-            first = self._table.document < round(len(self._corpus.documents) * FIT_SHARE)
-            self._neighbours = {asked.block: _nearest(activations[first])}
-        nearest = self._neighbours[asked.block]
-        return (
-            activations[:, [place[unit] for unit in (*asked.units, *asked.decoys)]],
-            Neighbours(activations, tuple(nearest[place[unit]] for unit in asked.units)),
+        read, block, scan = (each[asked.block] for each in (self._read, self._blocks, self._scans))
+        nearest = dict(zip(block.units, scan.nearest(), strict=True))
+        near = sorted({unit for own in asked.units for unit in nearest[own]})
+        place = {unit: number for number, unit in enumerate(near)}
+        own = np.stack([read[unit] for unit in (*asked.units, *asked.decoys)], axis=1)
+        return Bench(
+            asked.where,
+            asked.units,
+            asked.decoys,
+            self._corpus,
+            self._table,
+            captioner_for(self._context, self._table, own, len(asked.units)),
+            Neighbours(
+                np.stack([read[unit] for unit in near], axis=1) if near else own[:, :0],
+                tuple(tuple(place[unit] for unit in nearest[own]) for own in asked.units),
+            ),
+            scan,
         )
 
     def _read_from(self, first: int) -> None:
         """Read a block, and as many after it as memory is given for, in one pass."""
-        last, n_columns = first, 0
-        for block in self._blocks[first:]:
-            n_columns += len(block.columns)
-            if last > first and n_columns > self._most_columns:
-                break
-            last += 1
-        wanted: dict[UnitLayer, dict[int, None]] = {}
-        for where, columns in self._blocks[first:last]:
-            wanted[where] = wanted.get(where, {}) | dict.fromkeys(columns)
         self._read = {}  # Room for the next before it is read.
+        self._scans = {each: scan for each, scan in self._scans.items() if each >= first}
+        columns: dict[UnitLayer, dict[int, None]] = {}
+        last = first
+        for number, block in enumerate(self._blocks[first:], start=first):
+            near = {unit for row in self._scan(number).nearest() for unit in row}
+            wanted = dict.fromkeys((*block.units, *block.decoys, *sorted(near)))
+            more = columns | {block.where: columns.get(block.where, {}) | wanted}
+            if last > first and sum(map(len, more.values())) > self._most_columns:
+                break
+            columns, last = more, number + 1
         read = read_layers(
             self._context,
             self._corpus.documents,
             self._table,
-            {where: list(units) for where, units in wanted.items()},
+            {where: list(units) for where, units in columns.items()},
             dictionary=self._dictionary,
         )
-        for number, (where, columns) in enumerate(self._blocks[first:last], start=first):
-            place = {unit: column for column, unit in enumerate(wanted[where])}
-            chosen = [place[unit] for unit in columns]
-            self._read[number] = (
-                read[where] if chosen == list(range(len(place))) else read[where][:, chosen]
+        for number in range(first, last):
+            where = self._blocks[number].where
+            self._read[number] = {
+                unit: read[where][:, column] for column, unit in enumerate(columns[where])
+            }
+
+    def _scan(self, number: int) -> LayerScan:
+        """What a block's layer does on a few documents."""
+        if number not in self._scans:
+            n_fit = round(len(self._corpus.documents) * FIT_SHARE)
+            block = self._blocks[number]
+            self._scans[number] = scan_layer(
+                self._context,
+                self._corpus.documents[:n_fit],
+                block.where,
+                block.units,
+                dictionary=self._dictionary,
             )
+        return self._scans[number]
 
     def _exemplars(
         self, captioner: Captioner, column: int, activations: Float[ndarray, " tokens"]
@@ -222,19 +268,6 @@ class LanguageUnits:
             )
             for each, _ in captioner.exemplars(column)
         ]
-
-
-def _nearest(activations: Float[ndarray, "tokens units"]) -> list[tuple[int, ...]]:
-    """For each column those that correlate most with it, as `neighbours.correlated` finds them."""
-    centred = activations - activations.mean(axis=0)
-    norms = np.sqrt((centred**2).sum(axis=0))
-    correlations = (centred.T @ centred) / np.maximum(np.outer(norms, norms), 1e-12)
-    np.fill_diagonal(correlations, -1.0)
-    order = np.argsort(-correlations, axis=1, kind="stable")[:, :N_NEIGHBOURS]
-    return [
-        tuple(int(column) for column in columns if row[column] > 0)
-        for row, columns in zip(correlations, order, strict=True)
-    ]
 
 
 def _shown(

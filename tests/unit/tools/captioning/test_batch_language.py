@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from dragoman.core.errors import Interrupted, ToolError
@@ -12,7 +11,6 @@ from dragoman.tools.captioning import batch, batch_language
 from dragoman.tools.captioning.batch import Group, Pace
 from dragoman.tools.captioning.batch_language import LanguageUnits, ranges
 from dragoman.tools.captioning.corpus import Corpus, read_corpus
-from dragoman.tools.captioning.neighbours import correlated
 from dragoman.tools.captioning.rows import UnitCaption
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.captioning.units import UnitLayer
@@ -144,14 +142,6 @@ def test_one_pass_serves_all_groups_that_memory_has_room_for(
     assert rows[0] == rows[1]
 
 
-def test_neighbours_are_those_that_correlate_most() -> None:
-    activations = np.random.default_rng(0).normal(size=(300, 12)).astype(np.float32)
-    activations[:, 4] += activations[:, 9]
-    nearest = batch_language._nearest(activations)
-    assert nearest == [correlated(activations, column) for column in range(12)]
-    assert nearest[4][0] == 9
-
-
 def test_settings_tell_runs_apart(context: ToolContext, corpus: Corpus) -> None:
     base = LanguageUnits(context, {MLP: range(20)}, corpus, effort="quick")
     assert (
@@ -166,8 +156,9 @@ def test_settings_tell_runs_apart(context: ToolContext, corpus: Corpus) -> None:
         LanguageUnits(context, {MLP: range(19)}, corpus, effort="quick"),
         LanguageUnits(context, {MLP: range(20)}, corpus, effort="full"),
         LanguageUnits(context, {MLP: range(20)}, corpus, effort="quick", pmi=False),
+        LanguageUnits(context, {MLP: range(20)}, corpus, effort="quick", thorough=True),
     ]
-    assert len({each.settings.digest for each in (base, *others)}) == 4
+    assert len({each.settings.digest for each in (base, *others)}) == 5
 
 
 def test_units_that_are_not_there_are_refused(context: ToolContext, corpus: Corpus) -> None:
