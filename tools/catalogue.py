@@ -6,8 +6,10 @@ A new tool is written in its own module, decorated with `@tool`, and named here.
 from dragoman.tools.behaviour.contrast import compare_prompts
 from dragoman.tools.behaviour.knowledge import probe_knowledge
 from dragoman.tools.behaviour.prediction import continue_text, predict_next
+from dragoman.tools.captioning.find import find_exemplars
 from dragoman.tools.captioning.search import search_neurons
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.circuits.trace_tool import trace_fact
@@ -24,8 +26,10 @@ TOOLS: dict[str, Tool] = {
         probe_knowledge,
         approximate_relation,
         attribute_lens,
+        edit_through_relation,
         trace_fact,
         edit_representation,
+        find_exemplars,
         caption_neurons,
         search_neurons,
         recall_findings,

@@ -76,9 +76,8 @@ def contribute(arena: Arena, step: Callable[[int, int, str], None]) -> Contribut
     with torch.no_grad():
         for place, block in enumerate(blocks):
             step(place, len(blocks), "patching attention and MLP blocks")
-            clean = runs.clean[block]
-            edit = Edit(block, lambda found, clean=clean: clean)
-            measured.append((arena.answer(arena.corrupted, everyone, [edit]) - runs.low) / runs.gap)
+            edits = [replace_with(block, runs.clean[block])]
+            measured.append((arena.answer(arena.corrupted, everyone, edits) - runs.low) / runs.gap)
     predicted = _predict(arena, runs, entry, blocks)
     return Contributions(blocks, torch.stack(measured, 1).cpu(), predicted)
 
@@ -91,10 +90,7 @@ def _predict(
         share = (number + 0.5) / STEPS
         between = runs.corrupted[entry] + share * runs.change(entry)
         leaves = {block: torch.zeros_like(runs.clean[block]).requires_grad_() for block in blocks}
-        edits = [
-            Edit(entry, lambda found, between=between: between),
-            *(Edit(block, lambda found, leaf=leaf: found + leaf) for block, leaf in leaves.items()),
-        ]
+        edits = [replace_with(entry, between), *(_add(*each) for each in leaves.items())]
         with torch.enable_grad():
             answer = arena.answer(arena.corrupted, range(len(arena)), edits)
             gradients = torch.autograd.grad(answer.sum(), list(leaves.values()))
@@ -102,3 +98,12 @@ def _predict(
             effect = (gradient * runs.change(block)).sum((1, 2)) / runs.gap
             total[:, place] += effect.cpu() / STEPS
     return total
+
+
+def replace_with(site: Site, values: Float[Tensor, "batch pos d_model"]) -> Edit:
+    """Put `values` in the place of whatever a run has at `site`."""
+    return Edit(site, lambda found: values)
+
+
+def _add(site: Site, leaf: Float[Tensor, "batch pos d_model"]) -> Edit:
+    return Edit(site, lambda found: found + leaf)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.core.records import Site
-from dragoman.tools.circuits.contributions import STEPS, Runs
+from dragoman.tools.circuits.contributions import STEPS, Runs, replace_with
 from dragoman.tools.circuits.duels import Arena
 from dragoman.tools.subjects.hooks import Edit
 
@@ -91,7 +91,8 @@ def patch_paths(
     """Measure and predict every path; `runs` holds the senders and `entry`, the embeddings."""
     n_layers, everyone = arena.subject.n_layers, range(len(arena))
     generator = torch.Generator().manual_seed(seed)
-    measured, control = [], []
+    measured: list[Tensor] = []
+    control: list[Tensor] = []
     with torch.no_grad():
         for place, path in enumerate(paths):
             step(place, len(paths), "patching paths between blocks")
@@ -121,7 +122,7 @@ def _predict(
         share = (number + 0.5) / STEPS
         between = runs.corrupted[entry] + share * runs.change(entry)
         leaves = [torch.zeros_like(shape).requires_grad_() for _ in receivers]
-        edits = [Edit(entry, lambda found, between=between: between)]
+        edits = [replace_with(entry, between)]
         for receiver, leaf in zip(receivers, leaves, strict=True):
             edits += port(receiver, arena.subject.n_layers, leaf)
         with torch.enable_grad():

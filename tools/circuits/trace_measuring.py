@@ -10,7 +10,7 @@ from dragoman.core.records import Measurement
 from dragoman.tools.circuits.contributions import TOLERANCE, Contributions
 from dragoman.tools.circuits.duels import Arena
 from dragoman.tools.circuits.paths import PathEffects
-from dragoman.tools.circuits.tracing import Trace, by_role
+from dragoman.tools.circuits.tracing import Trace, by_role, random_control
 from dragoman.tools.statistics import mean
 
 RANDOM_CHANGE = "random change of equal length"
@@ -61,14 +61,13 @@ def measure_peaks(
     if len(usable) < 2:
         return []
     restored = by_role(arena, found.restored, usable)
-    control = by_role(arena, found.control, usable)
     noise = "" if found.corruption == "counterfactual" else " (noise)"
     return [
         mean(
             "effect_restored",
             restored[peak.role][:, peak.layer].tolist(),
             unit="ratio",
-            baseline_samples=control[peak.role][:, peak.layer].tolist(),
+            baseline_samples=_control(arena, found, peak, usable, seed),
             control=RANDOM_CHANGE,
             seed=seed,
             n_failed=n_failed + len(duels) - len(usable),
@@ -77,6 +76,13 @@ def measure_peaks(
         for peak in peaks
         if peak.role in restored
     ]
+
+
+def _control(
+    arena: Arena, found: Trace, peak: Choice, duels: Sequence[int], seed: int
+) -> list[float]:
+    ends = arena.entity_end if peak.role == "last entity token" else arena.last
+    return random_control(arena, found, peak.layer, [(duel, ends[duel]) for duel in duels], seed)
 
 
 def measure_contributions(

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 
 from dragoman.core.errors import ToolError
-from dragoman.core.records import Artifact, JsonObject, Measurement, Site, ToolSuccess
+from dragoman.core.records import Artifact, JsonObject, Measurement, Site, SiteKind, ToolSuccess
 from dragoman.tools.circuits.contributions import (
     TOLERANCE,
     Contributions,
@@ -39,6 +39,8 @@ MINIMUM_DUELS = 3
 _MOST = {"quick": (4, 8), "full": (8, 24)}
 """Duels that choose, and duels that are reported."""
 _SENDERS = {"quick": 4, "full": 6}
+_KINDS: dict[Effort, tuple[SiteKind, ...]] = {"quick": ("resid_post",), "full": TRACED}
+"""Of sites that are traced token by token; blocks are patched at all tokens in any case."""
 _OPPONENTS = 4
 _NOTES = 3
 
@@ -97,7 +99,7 @@ def trace_fact(
         )
     arena = Arena(ctx.subject, facts, template, [*chosen, *shown])
     split = (range(len(chosen)), range(len(chosen), len(arena)))
-    traces = [trace(arena, kind, "counterfactual", ctx.seed, ctx.step) for kind in TRACED]
+    traces = [trace(arena, kind, "counterfactual", ctx.seed, ctx.step) for kind in _KINDS[effort]]
     traces.append(trace(arena, "resid_post", "noise", ctx.seed, ctx.step))
     measurements: list[Measurement] = []
     controls: list[Measurement] = []
@@ -287,11 +289,11 @@ def _artifacts(
     document["paths"] = _path_rows(effects)
     pairs = torch.stack([contributions.measured.mean(0), contributions.predicted.mean(0)], 1)
     by_kind = pairs.view(-1, 2, 2).flatten(1)  # a row for each layer
-    columns = ["attn measured", "attn predicted", "mlp measured", "mlp predicted"]
+    kinds = ["attn measured", "attn predicted", "mlp measured", "mlp predicted"]
     saved.append(
         ctx.save(
             "blocks.svg",
-            _heat(f"{name}: what each block restores", by_kind, columns),
+            _heat(f"{name}: what each block restores", by_kind, kinds),
             "image/svg+xml",
         )
     )

@@ -30,8 +30,6 @@ class Trace(NamedTuple):
     kind: SiteKind
     corruption: Corruption
     restored: Float[Tensor, "duel layer pos"]
-    control: Float[Tensor, "duel layer pos"]
-    """The same for a random change of the same length."""
     gap: Float[Tensor, " duel"]
     """Clean answer minus corrupted answer, in logits."""
 
@@ -41,7 +39,54 @@ class Trace(NamedTuple):
         return [bool(each) for each in self.gap >= MINIMUM_GAP]
 
 
-@torch.no_grad()
+class Corrupted:
+    """The corrupted run of every duel beside the clean one, ready to be patched."""
+
+    def __init__(
+        self, arena: Arena, kind: SiteKind, corruption: Corruption, layers: Sequence[int], seed: int
+    ) -> None:
+        """`seed` is of the noise."""
+        self.arena, self.sites = arena, [Site(layer=layer, kind=kind) for layer in layers]
+        self._noise = arena.noise(seed) if corruption == "noise" else None
+        self._rows = arena.corrupted if self._noise is None else arena.clean
+        everyone = range(len(arena))
+        self._clean = arena.activations(arena.clean, self.sites)
+        self._broken = arena.activations(self._rows, self.sites, self._corrupting(everyone))
+        with torch.no_grad():
+            self._low = arena.answer(self._rows, everyone, self._corrupting(everyone))
+            self.gap = arena.answer(arena.clean, everyone) - self._low
+
+    def _corrupting(self, duels: Sequence[int]) -> list[Edit]:
+        # The noise is the same in every run of a duel: only what is patched differs.
+        return [] if self._noise is None else [_add(self._noise[list(duels)])]
+
+    @torch.no_grad()
+    def patch(
+        self,
+        site: Site,
+        places: Sequence[tuple[int, int]],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, " place"]:
+        """What is restored by the clean activations at each (duel, position), one at a time.
+
+        With a generator, by a random change of the same length instead.
+        """
+        found = []
+        for start in range(0, len(places), ROWS):
+            duels = [duel for duel, _ in places[start : start + ROWS]]
+            at = [place for _, place in places[start : start + ROWS]]
+            here = self._broken[site][duels, at]
+            change = self._clean[site][duels, at] - here
+            if generator is not None:
+                drawn = torch.randn(change.shape, generator=generator).to(change)
+                length = change.norm(dim=-1, keepdim=True)
+                change = torch.nn.functional.normalize(drawn, dim=-1) * length
+            edits = [*self._corrupting(duels), put_at(site, at, here + change)]
+            answers = self.arena.answer([self._rows[duel] for duel in duels], duels, edits)
+            found.append((answers - self._low[duels]) / self.gap[duels])
+        return torch.cat(found).cpu()
+
+
 def trace(
     arena: Arena,
     kind: SiteKind,
@@ -50,57 +95,30 @@ def trace(
     step: Callable[[int, int, str], None],
 ) -> Trace:
     """Patch every layer and token of every duel, one at a time."""
-    draws = NOISE_DRAWS if corruption == "noise" else 1
-    parts = [_trace_once(arena, kind, corruption, seed + draw, step) for draw in range(draws)]
-    return Trace(
-        kind,
-        corruption,
-        torch.stack([part.restored for part in parts]).mean(0),
-        torch.stack([part.control for part in parts]).mean(0),
-        torch.stack([part.gap for part in parts]).min(0).values,
-    )
-
-
-def _trace_once(
-    arena: Arena,
-    kind: SiteKind,
-    corruption: Corruption,
-    seed: int,
-    step: Callable[[int, int, str], None],
-) -> Trace:
     n_layers = arena.subject.n_layers
-    sites = [Site(layer=layer, kind=kind) for layer in range(n_layers)]
-    noise = arena.noise(seed) if corruption == "noise" else None
-    rows = arena.corrupted if noise is None else arena.clean
-    everyone = range(len(arena))
-    corrupting = [] if noise is None else [_add(noise)]
-    clean = arena.activations(arena.clean, sites)
-    broken = arena.activations(rows, sites, corrupting)
-    low = arena.answer(rows, everyone, corrupting)
-    gap = arena.answer(arena.clean, everyone) - low
-    generator = torch.Generator().manual_seed(seed)
     n_pos = max(arena.last) + 1
-    restored = torch.full((len(arena), n_layers, n_pos), torch.nan)
-    control = restored.clone()
-    places = [(duel, at) for duel in everyone for at in range(arena.last[duel] + 1)]
-    for layer, site in enumerate(sites):
-        step(layer, n_layers, f"tracing {kind} ({corruption}), by layers")
-        for start in range(0, len(places), ROWS):
-            some = places[start : start + ROWS]
-            duels, at = [duel for duel, _ in some], [place for _, place in some]
-            here = broken[site][duels, at]
-            change = clean[site][duels, at] - here
-            drawn = torch.randn(change.shape, generator=generator).to(change)
-            random = torch.nn.functional.normalize(drawn, dim=-1) * change.norm(
-                dim=-1, keepdim=True
-            )
-            # The noise is the same in every run of a duel: only what is patched differs.
-            before = [] if noise is None else [_add(noise[duels])]
-            for found, put in ((restored, here + change), (control, here + random)):
-                edits = [*before, put_at(site, at, put)]
-                answers = arena.answer([rows[duel] for duel in duels], duels, edits)
-                found[duels, layer, at] = ((answers - low[duels]) / gap[duels]).cpu()
-    return Trace(kind, corruption, restored, control, gap.cpu())
+    places = [(duel, at) for duel in range(len(arena)) for at in range(arena.last[duel] + 1)]
+    duels, positions = [duel for duel, _ in places], [at for _, at in places]
+    total = torch.zeros(len(arena), n_layers, n_pos).fill_(torch.nan)
+    total[duels, :, positions] = 0.0
+    gaps = []
+    draws = NOISE_DRAWS if corruption == "noise" else 1
+    for draw in range(draws):
+        corrupted = Corrupted(arena, kind, corruption, range(n_layers), seed + draw)
+        gaps.append(corrupted.gap.cpu())
+        for layer, site in enumerate(corrupted.sites):
+            step(draw * n_layers + layer, draws * n_layers, f"tracing {kind} ({corruption})")
+            total[duels, layer, positions] += corrupted.patch(site, places) / draws
+    return Trace(kind, corruption, total, torch.stack(gaps).min(0).values)
+
+
+def random_control(
+    arena: Arena, found: Trace, layer: int, places: Sequence[tuple[int, int]], seed: int
+) -> list[float]:
+    """What a random change of equal length restores at one layer, at each (duel, position)."""
+    corrupted = Corrupted(arena, found.kind, found.corruption, [layer], seed)
+    generator = torch.Generator().manual_seed(seed)
+    return [float(each) for each in corrupted.patch(corrupted.sites[0], places, generator)]
 
 
 def put_at(site: Site, at: Sequence[int], values: Float[Tensor, "batch d_model"]) -> Edit:

@@ -1,6 +1,7 @@
 """A relation with its editor: what the subject knows, who is held out, training or the store."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, content_id
@@ -42,6 +43,35 @@ class Study:
     """The editor was trained by an earlier call."""
 
 
+class Survey(NamedTuple):
+    """What the subject knows of a relation, and which facts are held out."""
+
+    knowledge: Knowledge
+    split: Split
+
+
+def survey(
+    ctx: ToolContext, relation: Relation, plan: Plan, *, held_out: str | None = None
+) -> Survey:
+    """Probe and split: the same facts for every kind of editor. `held_out` is a test entity.
+
+    Raises:
+        ToolError: too few known facts.
+    """
+    ctx.step(0, 0, f"asking what the subject knows of {relation.name}")
+    knowledge = probe_knowledge(
+        ctx.subject,
+        relation,
+        max_facts=plan.max_facts,
+        max_templates=plan.max_templates,
+        seed=ctx.seed,
+        keep=[] if held_out is None else [held_out],
+    )
+    known = [fact for fact in knowledge.facts if knowledge.is_known(fact)]
+    unknown = [fact for fact in knowledge.facts if not knowledge.is_known(fact)]
+    return Survey(knowledge, _split(known, unknown, ctx.seed, held_out))
+
+
 def prepare(
     ctx: ToolContext,
     relation: Relation,
@@ -58,18 +88,7 @@ def prepare(
     """
     subject = ctx.subject
     layers = candidate_layers(subject, plan, layer)
-    ctx.step(0, 0, f"asking what the subject knows of {relation.name}")
-    knowledge = probe_knowledge(
-        subject,
-        relation,
-        max_facts=plan.max_facts,
-        max_templates=plan.max_templates,
-        seed=ctx.seed,
-        keep=[] if held_out is None else [held_out],
-    )
-    known = [fact for fact in knowledge.facts if knowledge.is_known(fact)]
-    unknown = [fact for fact in knowledge.facts if not knowledge.is_known(fact)]
-    split = _split(known, unknown, ctx.seed, held_out)
+    knowledge, split = survey(ctx, relation, plan, held_out=held_out)
     pool = build_pool(knowledge, split, plan, ctx.seed)
     settings = TrainingSettings(form=form)
     inputs: JsonObject = {
