@@ -101,7 +101,8 @@ class Experiment(Record):
     chat: str = ""
     """The chat model's name, for the tools whose result depends on it."""
     code: str = ""
-    """Digest of the tools' source: changed code never replays an old result."""
+    """Digest of the tools' source and of the files that arguments name: neither changed code nor a
+    changed corpus replays an old result."""
 
     @property
     def id(self) -> str:

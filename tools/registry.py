@@ -12,16 +12,19 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from dragoman.core.errors import ToolError
+from dragoman.core.files import file_sha256
 from dragoman.core.records import (
     Experiment,
     JsonObject,
     SubjectKind,
     ToolResult,
     ToolSuccess,
+    content_id,
 )
 from dragoman.tools.context import ToolContext
 
 Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
+_FILE_ARGUMENTS = ("corpus", "dictionary", "images")
 Effort: TypeAlias = Literal["quick", "full"]
 """How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
 
@@ -70,7 +73,7 @@ class Tool:
             subject_digest=subject_digest,
             seed=seed,
             chat=chat if self.uses_chat else "",
-            code=tools_digest(),
+            code=_inputs_digest(arguments),
         )
 
     def run(self, context: ToolContext, experiment: Experiment) -> ToolResult:
@@ -128,6 +131,17 @@ def tools_digest() -> str:
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _inputs_digest(arguments: JsonObject) -> str:
+    """`tools_digest`, and with it the bytes of the files and folders that arguments name."""
+    digests = [tools_digest()]
+    for name in _FILE_ARGUMENTS:
+        value = arguments.get(name)
+        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            digests += [f"{name} {file_sha256(each)}" for each in files if each.is_file()]
+    return digests[0] if len(digests) == 1 else content_id(list(digests))
 
 
 def _complaints(error: ValidationError, arguments: type[Arguments]) -> str:

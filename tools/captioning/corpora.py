@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,6 +121,30 @@ class FileCorpus:
         """Those of all parts."""
         for part in self.parts:
             yield from part.texts()
+
+    def first(self, n: int) -> "FirstTexts":
+        """The first `n` texts, held in memory."""
+        return FirstTexts(self, (HeldPart(tuple(islice(self.texts(), n))),))
+
+
+@dataclass(frozen=True)
+class FirstTexts:
+    """The beginning of a corpus."""
+
+    whole: FileCorpus
+    parts: tuple[HeldPart]
+
+    @property
+    def id(self) -> str:
+        return self.parts[0].id
+
+    @property
+    def description(self) -> str:
+        return f"the first {self.n_documents} of {self.whole.description}"
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.parts[0].documents)
 
 
 def open_corpus(path: Path, *, field: str = FIELD) -> FileCorpus:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dragoman.core.errors import UserError
 from dragoman.core.files import file_sha256
-from dragoman.core.records import Site
+from dragoman.core.records import Site, content_id
 
 Nonlinearity: TypeAlias = Literal["relu", "topk", "jumprelu"]
 
@@ -51,7 +51,7 @@ class SparseDictionary:
     threshold: Float[Tensor, " latents"] | None
     """Of JumpReLU: at or below it a latent is silent."""
     digest: str
-    """sha256 of the file."""
+    """Of the file's bytes and of how they are read."""
 
     @property
     def d_in(self) -> int:
@@ -132,7 +132,7 @@ def load_dictionary(
         centred=centred,
         k=k if chosen == "topk" else None,
         threshold=threshold if chosen == "jumprelu" else None,
-        digest=file_sha256(path),
+        digest=content_id([file_sha256(path), site.model_dump(mode="json"), chosen, k, centred]),
     )
 
 
