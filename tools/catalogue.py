@@ -9,6 +9,7 @@ from dragoman.tools.behaviour.prediction import continue_text, predict_next
 from dragoman.tools.captioning.find import find_exemplars
 from dragoman.tools.captioning.search import search_neurons
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.circuits.compare_tool import compare_relations
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
@@ -28,6 +29,7 @@ TOOLS: dict[str, Tool] = {
         attribute_lens,
         edit_through_relation,
         trace_fact,
+        compare_relations,
         edit_representation,
         find_exemplars,
         caption_neurons,

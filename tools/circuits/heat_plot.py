@@ -26,6 +26,7 @@ def draw_heat(
     words: Sequence[Sequence[str]] | None = None,
     kind: Literal["svg", "png"] = "svg",
     span: tuple[float, float] = (0.0, 1.0),
+    row_axis: str = "layer",
 ) -> bytes:
     """One coloured cell for each row (bottom to top) and column; NaN stays blank.
 
@@ -38,6 +39,7 @@ def draw_heat(
         words: written into the cells.
         kind: format of the file.
         span: values outside it take the colour of its ends.
+        row_axis: what the rows are.
     """
     count_rows, count_columns = values.shape
     # A fixed salt and no date: element ids and file are the same for the same numbers.
@@ -57,7 +59,7 @@ def draw_heat(
         )
         axes.set_yticks(range(count_rows))
         axes.set_yticklabels([_plain(each, 24) for each in rows], fontsize=6, parse_math=False)
-        axes.set_ylabel("layer")
+        axes.set_ylabel(row_axis)
         if words is not None and count_columns <= _WRITTEN_TOKENS:
             middle = (span[0] + span[1]) / 2
             for row, line in enumerate(words):
