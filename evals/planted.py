@@ -175,12 +175,9 @@ def _decoys(laboratory: Laboratory, decoys: Sequence[int], result: ToolResult) -
     scores = [result.measurement("detection", f"unit {layer}.{neuron}") for neuron in decoys]
     scored = [score for score in scores if score is not None]
     named = sum(_caption(result, neuron) is not None for neuron in decoys)
-    return Row(
-        "caption_neurons",
-        f"{len(decoys)} units that fire on nothing nameable",
-        "mean detection",
-        False,
-        statistics.mean(
+    mean_detection = None
+    if scored:
+        mean_detection = statistics.mean(
             "mean detection",
             [score.value for score in scored],
             unit="fraction",
@@ -188,9 +185,15 @@ def _decoys(laboratory: Laboratory, decoys: Sequence[int], result: ToolResult) -
             control="shuffled captions",
             seed=laboratory.seed,
             n_failed=len(decoys) - len(scored),
-        ),
+        )
+    return Row(
+        "caption_neurons",
+        f"{len(decoys)} units that fire on nothing nameable",
+        "mean detection",
+        False,
+        mean_detection,
         None,
-        f"{named} of {len(decoys)} given a caption",
+        f"{named} of {len(decoys)} given a caption, {len(scored)} had one to score",
     )
 
 
