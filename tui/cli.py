@@ -13,7 +13,7 @@ import typer
 
 from dragoman import __version__
 from dragoman.core.errors import DragomanError, ExitCode
-from dragoman.tui.commands import audit, chat, doctor, memory, report, tool, weights
+from dragoman.tui.commands import audit, chat, doctor, memory, relation, report, tool, weights
 from dragoman.tui.commands.output import complain, emit, examples, help_without_command, say
 
 BUG = 70
@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.add_typer(tool.app)
+app.add_typer(relation.app)
 app.add_typer(report.app)
 app.add_typer(memory.app)
 app.add_typer(weights.app)

@@ -120,7 +120,7 @@ def run(
         complain(result.error or result.summary)
         return ExitCode.WRONG_INPUT
     if not as_json:
-        _show(result)
+        show_result(result)
     return ExitCode.DONE
 
 
@@ -206,7 +206,7 @@ def _kind(field: JsonObject) -> str:
     return f"{kind} {'' if low is None else low}..{'' if high is None else high}"
 
 
-def _show(result: ToolResult) -> None:
+def show_result(result: ToolResult) -> None:
     emit_text(result.summary)
     emit_table(
         ("METRIC", "VALUE", "95% INTERVAL", "N", "CONTROL", "SCOPE"),
