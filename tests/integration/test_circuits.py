@@ -100,10 +100,19 @@ def test_a_relation_that_the_subject_knows_is_measured_beside_its_controls(
         assert measured.control
     headline = max(each.value for each in result.controls if each.metric == "faithfulness")
     assert faithfulness.baseline == headline
-    assert faithfulness.value > faithfulness.baseline
+    by_name = {each.scope: each for each in result.controls if each.metric == "faithfulness"}
+    assert faithfulness.value > by_name["shuffled relation"].value
+    assert by_name["random twin"].value < 0.5
     scopes = {each.scope for each in result.controls}
     assert {"shuffled relation", "bias alone", "logit lens", "translation"} <= scopes
+    assert {"linear regression", "embedding map", "majority object", "random twin"} <= scopes
     assert {"random direction of equal norm", "shuffled targets"} <= scopes
+    assert {"whole h of the target", "z of the target in place of h"} <= scopes
+    checks = {each.metric: each for each in result.controls}
+    assert checks["faithfulness_whole_object"].value <= faithfulness.value
+    assert checks["recall_at_5"].value >= checks["recall_at_2"].value >= faithfulness.value
+    assert result.output["verdict"]["label"] in result.summary
+    assert "one split of the facts" in " ".join(result.caveats)
     assert any("Jacobians of 2 layers" in text for text in seen)
 
     split = result.output["split"]
@@ -126,6 +135,22 @@ def test_a_relation_that_the_subject_knows_is_measured_beside_its_controls(
     assert tensors["singular"].shape == (chosen["rank"],)
     again = _run(taught, tmp_path / "again", {"relation": str(relation_file), "effort": "quick"})
     assert again == result
+
+
+def test_five_splits_are_pooled_by_fact_and_their_spread_is_shown(taught, relation_file, tmp_path):
+    result = _run(taught, tmp_path, {"relation": str(relation_file), "effort": "full"})
+    splits = result.output["splits"]
+    assert len(splits) == 5
+    assert len({split["seed"] for split in splits}) == 5
+    faithfulness = result.measurement("faithfulness")
+    assert faithfulness.scope.endswith("5 splits")
+    assert faithfulness.n <= len(ENTITIES)
+    shares = [split["faithfulness"] for split in splits]
+    assert min(shares) <= faithfulness.value <= max(shares)
+    assert f"{min(shares):.2f} to {max(shares):.2f}" in result.summary
+    assert any(artifact.name == "ranks.svg" for artifact in result.artifacts)
+    chosen = next(split for split in splits if split["seed"] == result.output["split"]["seed"])
+    assert chosen["causality_by_rank"][str(chosen["rank"])] == pytest.approx(chosen["causality"])
 
 
 def test_one_layer_on_request(taught, relation_file, tmp_path):

@@ -5,17 +5,27 @@ facts (arXiv:2308.09124, section 3). beta scales W h alone, after b is known: th
 underestimates how far z moves. The low-rank inverse of W says how h must change for z to change.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dragoman.tools.circuits.jacobian import Expansion
+from dragoman.core.records import Site
+from dragoman.tools.circuits.jacobian import Expansion, add_expansion, make_room
+from dragoman.tools.circuits.prompts import RelationPrompt
+from dragoman.tools.subjects.language import LanguageSubject
 
 SMALLEST_SINGULAR = 1e-6
 """Relative to the largest; below it a direction of float32 Jacobians is rounding noise."""
+ABSOLUTE_FLOOR = 1e-7
+"""Whatever the largest is: a map this small is zero, and has no inverse."""
+_OVERSAMPLING = 32
+_POWER_STEPS = 6
+_WORTH_IT = 3
+"""Randomised factors cost less than a whole decomposition below d_model / 3 of them."""
 
 
 class RelationMap(NamedTuple):
@@ -28,23 +38,60 @@ class RelationMap(NamedTuple):
         self, entity: Float[Tensor, "*rows d_model"], beta: float = 1.0
     ) -> Float[Tensor, "*rows d_model"]:
         """The predicted z of entities' h."""
-        return beta * (entity @ self.weight.T) + self.bias
+        return beta * self.linear(entity) + self.bias
+
+    def linear(self, entity: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """W h alone: what every beta scales."""
+        return entity @ self.weight.T
 
 
 class Inverse(NamedTuple):
-    """W = U diag(s) V^T, from which every low-rank inverse follows."""
+    """W = U diag(s) V^T, or its main directions, from which every low-rank inverse follows."""
 
     left: Float[Tensor, "d_model rank"]
     singular: Float[Tensor, " rank"]
     right: Float[Tensor, "rank d_model"]
 
+    def _coordinates(self, change: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows rank"]:
+        floor = max(SMALLEST_SINGULAR * float(self.singular[0]), ABSOLUTE_FLOOR)
+        scale = torch.where(self.singular > floor, self.singular, torch.inf)
+        return (change @ self.left) / scale
+
     def shift(
         self, change: Float[Tensor, "*rows d_model"], rank: int
     ) -> Float[Tensor, "*rows d_model"]:
         """The smallest change of h that moves z by `change` within W's `rank` main directions."""
-        usable = self.singular[:rank] > SMALLEST_SINGULAR * self.singular[0]
-        scale = torch.where(usable, self.singular[:rank], torch.inf)
-        return ((change @ self.left[:, :rank]) / scale) @ self.right[:rank]
+        return self._coordinates(change)[..., :rank] @ self.right[:rank]
+
+    def shifts(
+        self, change: Float[Tensor, "pair d_model"], ranks: Sequence[int]
+    ) -> Float[Tensor, "rank_tried pair d_model"]:
+        """`shift` for each of `ranks`, which share what they have in common."""
+        coordinates = self._coordinates(change)
+        found: dict[int, Tensor] = {}
+        reached, total = 0, torch.zeros_like(change)
+        for rank in sorted(set(ranks)):
+            total = total + coordinates[:, reached:rank] @ self.right[reached:rank]
+            found[rank], reached = total, rank
+        return torch.stack([found[rank] for rank in ranks])
+
+
+class LowRankMap(NamedTuple):
+    """A map kept as its main directions: rank x 2 d_model numbers instead of d_model^2."""
+
+    factors: Inverse
+    bias: Float[Tensor, " d_model"]
+
+    def __call__(
+        self, entity: Float[Tensor, "*rows d_model"], beta: float = 1.0
+    ) -> Float[Tensor, "*rows d_model"]:
+        """The predicted z of entities' h."""
+        return beta * self.linear(entity) + self.bias
+
+    def linear(self, entity: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """W h alone, with W cut to its main directions."""
+        factors = self.factors
+        return ((entity @ factors.right.T) * factors.singular) @ factors.left.T
 
 
 class Estimate(NamedTuple):
@@ -53,32 +100,124 @@ class Estimate(NamedTuple):
     maps: dict[int, RelationMap]
     translations: dict[int, RelationMap]
     """The simplest rival, z = h + mean(z_i - h_i): W is the identity."""
+    embedding: RelationMap | None = None
+    """The same map from what enters the first block: a relation of words, not of their meaning."""
+    entity: Float[Tensor, "site fact d_model"] | None = None
+    """h of the estimation facts after one another, at each layer asked for."""
+    final: Float[Tensor, "fact d_model"] | None = None
+    """z of the estimation facts after one another."""
 
 
 def estimate(expansions: Iterable[Expansion], layers: Sequence[int]) -> Estimate:
     """Average the expansions, whose layers are `layers`; they are consumed one by one."""
-    total: Expansion | None = None
-    biases: Float[Tensor, "layer d_model"] | None = None
-    count = 0
+    total: Tensor | None = None
+    entities, finals, linears = [], [], []
     for each in expansions:
-        bias = each.final - torch.einsum("lij,lj->li", each.jacobian, each.entity)
-        biases = bias if biases is None else biases + bias
-        if total is None:
-            total = Expansion(each.jacobian.clone(), each.entity, each.final)
-        else:
-            jacobian = total.jacobian.add_(each.jacobian)  # in place: the one large sum
-            total = Expansion(jacobian, total.entity + each.entity, total.final + each.final)
-        count += 1
-    if total is None or biases is None:
+        # In place: the one large sum.
+        total = each.jacobian.clone() if total is None else total.add_(each.jacobian)
+        entities.append(each.entity)
+        finals.append(each.final)
+        linears.append(torch.einsum("lij,lj->li", each.jacobian, each.entity))
+    if total is None:
         raise ValueError("no expansion to average")
+    total /= len(finals)
+    return _assembled(
+        layers,
+        total,
+        torch.stack(entities, dim=1),
+        torch.stack(finals),
+        torch.stack(linears, dim=1),
+        embedded=False,
+    )
+
+
+def estimate_from(
+    subject: LanguageSubject,
+    prompts: Sequence[RelationPrompt],
+    layers: Sequence[int],
+    *,
+    embedding: bool = False,
+    on_row: Callable[[int, int], None] = lambda place, row: None,
+) -> Estimate:
+    """The mean expansion of `prompts` at `layers` (ascending), each Jacobian added as it comes.
+
+    Besides the sum no Jacobian is ever held whole. With `embedding`, also the map from what enters
+    the first block. `on_row` hears of which prompt which row comes next.
+    """
+    sites = [Site(layer=layer) for layer in layers]
+    if embedding:
+        sites = [Site(layer=0, kind="resid_pre"), *sites]
+    total = make_room(len(sites), subject.d_model, subject.device)
+    added = [
+        add_expansion(subject, prompt, sites, total, on_row=partial(on_row, place))
+        for place, prompt in enumerate(prompts)
+    ]
+    if not added:
+        raise ValueError("no prompt to expand")
+    total /= len(prompts)
+    return _assembled(
+        layers,
+        total,
+        torch.stack([each.entity for each in added], dim=1),
+        torch.stack([each.final for each in added]),
+        torch.stack([each.linear for each in added], dim=1),
+        embedded=embedding,
+    )
+
+
+def _assembled(
+    layers: Sequence[int],
+    weights: Float[Tensor, "site d_model d_model"],
+    entity: Float[Tensor, "site fact d_model"],
+    final: Float[Tensor, "fact d_model"],
+    linear: Float[Tensor, "site fact d_model"],
+    *,
+    embedded: bool,
+) -> Estimate:
+    biases = (final - linear).mean(dim=1)
     maps, translations = {}, {}
-    identity = torch.eye(total.final.shape[0], device=total.final.device)
-    for place, layer in enumerate(layers):
-        maps[layer] = RelationMap(total.jacobian[place] / count, biases[place] / count)
-        translations[layer] = RelationMap(identity, (total.final - total.entity[place]) / count)
-    return Estimate(maps, translations)
+    identity = torch.eye(final.shape[1], device=final.device)
+    offset = 1 if embedded else 0
+    for place, layer in enumerate(layers, start=offset):
+        maps[layer] = RelationMap(weights[place], biases[place])
+        translations[layer] = RelationMap(identity, (final - entity[place]).mean(dim=0))
+    return Estimate(
+        maps,
+        translations,
+        RelationMap(weights[0], biases[0]) if embedded else None,
+        entity[offset:],
+        final,
+    )
 
 
-def invert(relation_map: RelationMap) -> Inverse:
-    """The singular value decomposition of W."""
-    return Inverse(*torch.linalg.svd(relation_map.weight))
+def invert(relation_map: RelationMap, rank: int | None = None) -> Inverse:
+    """The singular value decomposition of W, whole or its `rank` main directions.
+
+    For few directions of a large map: randomised subspace iteration (Halko, Martinsson & Tropp
+    2011, arXiv:0909.4061), the same to the bit for the same map.
+    """
+    weight = relation_map.weight
+    d_model = weight.shape[0]
+    if rank is None or _WORTH_IT * (rank + _OVERSAMPLING) > d_model:
+        whole = Inverse(*torch.linalg.svd(weight))
+        return whole if rank is None else _cut(whole, rank)
+    generator = torch.Generator(device=weight.device).manual_seed(0)
+    width = rank + _OVERSAMPLING
+    drawn = torch.randn(d_model, width, generator=generator, device=weight.device)
+    basis = torch.linalg.qr(weight @ drawn).Q
+    for _ in range(_POWER_STEPS):
+        basis = torch.linalg.qr(weight @ torch.linalg.qr(weight.T @ basis).Q).Q
+    left, singular, right = torch.linalg.svd(basis.T @ weight, full_matrices=False)
+    return _cut(Inverse(basis @ left, singular, right), rank)
+
+
+def low_rank(relation_map: RelationMap, rank: int) -> LowRankMap:
+    """The map as its `rank` main directions."""
+    return LowRankMap(invert(relation_map, rank), relation_map.bias.clone())
+
+
+def _cut(factors: Inverse, rank: int) -> Inverse:
+    left, singular, right = factors
+    return Inverse(
+        left[:, :rank].contiguous(), singular[:rank].contiguous(), right[:rank].contiguous()
+    )

@@ -63,6 +63,21 @@ class Bench:
         entity = self._readout.entity[layer]
         return entity[pairs.targets] - entity[pairs.sources]
 
+    def z_swaps(self, pairs: Pairs, layer: int) -> Float[Tensor, "pair d_model"]:
+        """z_target - h of each pair: the shift that puts the target's z where h was."""
+        readout = self._readout
+        return readout.final[pairs.targets] - readout.entity[layer][pairs.sources]
+
+    def word_swaps(self, pairs: Pairs, layer: int) -> Float[Tensor, "pair d_model"]:
+        """The shift that puts the embedding of the target's object in place, as long as h was."""
+        here = self._readout.entity[layer][pairs.sources]
+        weight = self._subject.model.get_input_embeddings().weight
+        words = weight[self._first[pairs.targets].to(weight.device)].float()
+        if words.shape[1] != here.shape[1]:  # a family that projects its embeddings
+            return torch.zeros_like(here)
+        length: Tensor = torch.linalg.vector_norm(here, dim=-1, keepdim=True)
+        return torch.nn.functional.normalize(words, dim=-1) * length - here
+
     def edit(self, pairs: Pairs, layer: int, shifts: Float[Tensor, "pair d_model"]) -> Edited:
         """Run each source with its h shifted, and see whether it names the target's object."""
         final = self._prompts.read_shifted(pairs.sources, layer, shifts)

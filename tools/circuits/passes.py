@@ -2,24 +2,30 @@
 
 A relation's prompts share their in-context examples, up to the first token in which their subjects
 differ. Keys and values of that beginning are cached; each pass runs over the few tokens after it.
+A pass with h changed at one layer starts right there: below it nothing is different.
 """
 
 import copy
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from dragoman.core.records import Site
+from dragoman.tools.circuits.precision import float32_maths
 from dragoman.tools.circuits.prompts import RelationPrompt
-from dragoman.tools.subjects.hooks import add_at
+from dragoman.tools.subjects.anatomy import replaced
 from dragoman.tools.subjects.language import LanguageSubject
 
 ROWS = 32
 """Prompts a pass: bounds the memory of the repeated cache."""
+KEPT_BYTES = 2**29
+"""Residuals that may be kept so that changed passes can start at the layer of the change."""
 
 
 class Readout(NamedTuple):
@@ -29,6 +35,8 @@ class Readout(NamedTuple):
     """h: `resid_post` of every layer at the last token of the entity asked about."""
     final: Float[Tensor, "batch d_model"]
     """z: output of the last block, before the final norm, at the last token."""
+    embedding: Float[Tensor, "batch d_model"]
+    """What enters the first block at the entity's last token."""
 
 
 class SharedPrompts:
@@ -48,6 +56,7 @@ class SharedPrompts:
         """Index of the entity's last token within each rest."""
         self._beginning = rows[0][: self.n_shared]
         self._cache = self._filled_cache()
+        self._kept: list[Float[Tensor, "layer batch pos d_model"]] = []
 
     def __len__(self) -> int:
         """Number of prompts."""
@@ -66,35 +75,71 @@ class SharedPrompts:
         ids = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows])
         positions = torch.arange(start, start + longest).expand(len(rows), -1)
         device = self._subject.device
-        self._subject.model(
-            input_ids=ids.to(device),
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with float32_maths(self._subject):
+            # Not the whole model: no caller wants logits here, and they would cost a fifth.
+            self._subject.model.base_model(
+                input_ids=ids.to(device),
+                position_ids=positions.to(device),
+                past_key_values=cache,
+                use_cache=True,
+            )
 
     def run(self, rows: Sequence[int]) -> None:
         """One pass over the rests of the prompts `rows`: what hooks see are those tokens alone."""
-        cache = copy.deepcopy(self._cache)  # a DynamicCache grows in place with every pass
-        if self._beginning and len(rows) > 1:
-            cache.batch_repeat_interleave(len(rows))
+        cache = self._repeated(len(rows))
         self._run([self.rests[row] for row in rows], self.n_shared, cache)
 
+    def _repeated(self, count: int) -> DynamicCache:
+        """The cache for `count` rows; a DynamicCache grows with every pass, so each needs one."""
+        plain = all(type(layer) is DynamicLayer for layer in self._cache.layers)
+        if not self._beginning or not plain:
+            cache = copy.deepcopy(self._cache)
+            if self._beginning and count > 1:
+                cache.batch_repeat_interleave(count)
+            return cache
+        # Growing concatenates into new tensors, so rows can share the old ones.
+        cache = copy.copy(self._cache)
+        cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        for layer in cache.layers:
+            if isinstance(layer, DynamicLayer) and isinstance(layer.keys, Tensor):
+                layer.keys = layer.keys.expand(count, -1, -1, -1)
+                layer.values = layer.values.expand(count, -1, -1, -1)
+        return cache
+
     @torch.no_grad()
-    def read(self) -> Readout:
-        """Each prompt's h at every layer, and its z."""
-        entities, finals = [], []
+    def read(self, *, keep: bool = False) -> Readout:
+        """Each prompt's h at every layer, and its z.
+
+        With `keep`, what `read_shifted` needs to start at its own layer stays in memory, unless
+        that would be more than `KEPT_BYTES`.
+        """
+        entities, finals, embeddings = [], [], []
+        returns: list[type] = []
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            returns.append(type(output))
+
         sites = [Site(layer=layer) for layer in range(self._subject.n_layers)]
+        below = Site(layer=0, kind="resid_pre")
+        longest = max(map(len, self.rests))
+        size = 4 * len(sites) * len(self) * longest * self._subject.d_model
+        keep = keep and size <= KEPT_BYTES
+        self._kept = []
         for start in range(0, len(self), ROWS):
             rows = range(start, min(start + ROWS, len(self)))
-            with self._subject.capture(sites) as taken:
+            hook = self._subject.blocks[0].register_forward_hook(note)
+            with self._subject.capture([*sites, below]) as taken:
                 self.run(rows)
+            hook.remove()
             count = torch.arange(len(rows))
             at = torch.tensor([self.entity_at[row] for row in rows])
             entities.append(torch.stack([taken[site][count, at].float() for site in sites]))
+            embeddings.append(taken[below][count, at].float())
             finals.append(self._last(taken[sites[-1]], rows))
-        return Readout(torch.cat(entities, dim=1), torch.cat(finals))
+            # A family whose blocks return tuples cannot have them passed over.
+            if keep and issubclass(returns[-1], Tensor):
+                self._kept.append(torch.stack([taken[site] for site in sites]))
+        return Readout(torch.cat(entities, dim=1), torch.cat(finals), torch.cat(embeddings))
 
     @torch.no_grad()
     def read_shifted(
@@ -104,20 +149,82 @@ class SharedPrompts:
         finals = []
         last = Site(layer=self._subject.n_layers - 1)
         for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            at = [self.entity_at[row] for row in part]
-            edit = add_at(Site(layer=layer), at, shifts[start : start + ROWS])
-            # The capture goes in after the edit and so sees an edit of the last block as well.
-            with self._subject.editing([edit]), self._subject.capture([last]) as taken:
+            part = list(rows[start : start + ROWS])
+            at = torch.tensor([self.entity_at[row] for row in part])
+            shift = shifts[start : start + ROWS]
+
+            def change(
+                resid: Tensor, at: Tensor = at, shift: Tensor = shift
+            ) -> Float[Tensor, "batch pos d_model"]:
+                changed = resid.clone()
+                changed[torch.arange(len(at)), at] += shift.to(resid.dtype)
+                return changed
+
+            kept = self._kept_at(layer, part)
+            blocks = self._subject.blocks
+            # The capture goes in after the change and so sees a change of the last block as well.
+            with _starting_at(blocks, layer, kept, change), self._subject.capture([last]) as taken:
                 self.run(part)
             finals.append(self._last(taken[last], part))
         return torch.cat(finals)
+
+    def _kept_at(
+        self, layer: int, rows: Sequence[int]
+    ) -> Float[Tensor, "batch pos d_model"] | None:
+        if not self._kept:
+            return None
+        longest = max(len(self.rests[row]) for row in rows)
+        padded = []
+        for row in rows:
+            resid = self._kept[row // ROWS][layer, row % ROWS, :longest]
+            # What stands after a row's end is never looked at: any vector will do.
+            missing = longest - resid.shape[0]
+            padded.append(nn.functional.pad(resid, (0, 0, 0, missing)))
+        return torch.stack(padded)
 
     def _last(
         self, resid: Float[Tensor, "batch pos d_model"], rows: Sequence[int]
     ) -> Float[Tensor, "batch d_model"]:
         at = torch.tensor([len(self.rests[row]) - 1 for row in rows])
         return resid[torch.arange(len(rows)), at].float()
+
+
+@contextmanager
+def _starting_at(
+    blocks: Sequence[nn.Module],
+    layer: int,
+    kept: Float[Tensor, "batch pos d_model"] | None,
+    change: Callable[[Tensor], Tensor],
+) -> Iterator[None]:
+    """Passes inside have `change` applied to the output of block `layer`.
+
+    Where that output is `kept`, the blocks up to it are not run at all.
+    """
+
+    def replace(module: nn.Module, args: Any, output: Any) -> Any:
+        resid = output[0] if isinstance(output, tuple) else output
+        return replaced(output, change(resid if kept is None else kept.to(resid.dtype)))
+
+    with ExitStack() as stack:
+        if kept is not None:
+            for block in blocks[: layer + 1]:
+                shadowed = block.__dict__.get("forward")
+                block.forward = _pass_on
+                stack.callback(_put_back, block, shadowed)
+        stack.callback(blocks[layer].register_forward_hook(replace).remove)
+        yield
+
+
+def _pass_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """A block that does nothing."""
+    return hidden_states
+
+
+def _put_back(block: nn.Module, shadowed: Any) -> None:
+    if shadowed is None:
+        del block.forward
+    else:
+        block.forward = shadowed
 
 
 def _common_prefix(rows: Sequence[Sequence[int]]) -> int:

@@ -52,7 +52,8 @@ def sweep_reading(
     objects = [sample.object for sample in samples]
     count = len(samples)
     for layer, relation_map in maps.items():
-        finals = torch.cat([relation_map(entity[layer], beta) for beta in BETAS])
+        linear = relation_map.linear(entity[layer])
+        finals = torch.cat([beta * linear + relation_map.bias for beta in BETAS])
         decoded = decode(subject, finals, first.repeat(len(BETAS)))
         tried = []
         for place, beta in enumerate(BETAS):
@@ -81,9 +82,8 @@ def sweep_editing(
     changes = bench.changes(pairs)
     repeated = Pairs(pairs.sources * len(ranks), pairs.targets * len(ranks))
     for layer, relation_map in maps.items():
-        inverse = invert(relation_map)
-        shifts = [inverse.shift(changes, rank) for rank in ranks]
-        edited = bench.edit(repeated, layer, torch.cat(shifts))
+        shifts = invert(relation_map, max(ranks)).shifts(changes, ranks)
+        edited = bench.edit(repeated, layer, shifts.flatten(0, 1))
         tried = []
         for place, rank in enumerate(ranks):
             rows = slice(place * count, (place + 1) * count)
@@ -95,6 +95,21 @@ def sweep_editing(
         found.append(best._replace(control_share=control.share))
         step(layer)
     return found
+
+
+def best_swap(
+    bench: Bench,
+    layers: Sequence[int],
+    pairs: Pairs,
+    swap: Callable[[Pairs, int], Tensor],
+) -> Setting:
+    """The layer at which putting something else in h's place does best, without any map."""
+    tried = []
+    for layer in layers:
+        edited = bench.edit(pairs, layer, swap(pairs, layer))
+        log_prob = float(edited.decoded.log_probs.mean())
+        tried.append(Setting(layer, 0.0, edited.share, 0.0, log_prob))
+    return choose(tried)
 
 
 def choose(settings: Sequence[Setting]) -> Setting:

@@ -1,16 +1,14 @@
-"""One relation on one subject: which facts are for what, the map from them, and how it does."""
+"""Which facts of a relation are for what, what the subject knows of them, and the map from them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from dragoman.tools.circuits.approximation import Estimate, Inverse, estimate, invert
-from dragoman.tools.circuits.causality import Bench, Edited, Pairs, pair_up, random_like
-from dragoman.tools.circuits.controls import Control, reading_controls
+from dragoman.tools.circuits.approximation import Estimate, estimate_from
+from dragoman.tools.circuits.controls import Part
 from dragoman.tools.circuits.faithfulness import Decoded, decode, first_tokens, hits
-from dragoman.tools.circuits.jacobian import Expansion, expand
 from dragoman.tools.circuits.passes import Readout, SharedPrompts
 from dragoman.tools.circuits.prompts import (
     deal,
@@ -18,7 +16,6 @@ from dragoman.tools.circuits.prompts import (
     relation_prompt,
     round_robin,
 )
-from dragoman.tools.circuits.selection import Setting, choose, sweep_editing, sweep_reading
 from dragoman.tools.registry import Effort
 from dragoman.tools.relations import Relation, Sample
 from dragoman.tools.subjects.language import LanguageSubject
@@ -29,6 +26,8 @@ VALIDATION_SHARE = 0.4
 MINIMUM_KNOWN_VALIDATION = 3
 MINIMUM_KNOWN_TEST = 5
 """Below these a layer is chosen by luck, and an interval spans most of what is possible."""
+MINIMUM_OBJECTS = 2
+"""Among the known test facts: one object is named by any constant answer."""
 
 
 class Plan(NamedTuple):
@@ -38,14 +37,16 @@ class Plan(NamedTuple):
     max_held: int
     """Validation and test facts together."""
     editing_stride: int
-    """Every how many layers an edit is tried."""
+    """Every how many layers an edit is tried, or a rival of the map."""
     ranks: tuple[int, ...]
     max_validation_pairs: int
+    n_seeds: int = 1
+    """Splits of the facts, each with Jacobians of its own."""
 
 
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(5, 40, 3, (16, 32, 64, 128), 8),
-    "full": Plan(8, 120, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16),
+    "full": Plan(8, 120, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16, n_seeds=5),
 }
 
 
@@ -84,6 +85,23 @@ class Facts(NamedTuple):
         """The facts at `indices`."""
         return [self.samples[index] for index in indices]
 
+    def part(self, indices: Sequence[int]) -> Part:
+        """The facts at `indices`, with what the subject holds at them."""
+        places = list(indices)
+        readout = self.readout
+        return Part(
+            self.of(places),
+            readout.entity[:, places],
+            readout.embedding[places],
+            readout.final[places],
+            self.first[places],
+        )
+
+    @property
+    def objects(self) -> list[str]:
+        """Every object among the facts that take part."""
+        return [each.object for each in (*self.estimation, *self.samples)]
+
     @property
     def estimation_known(self) -> list[bool]:
         """Whether the subject knows each estimation fact, after the others."""
@@ -92,32 +110,25 @@ class Facts(NamedTuple):
     @property
     def judgeable(self) -> bool:
         """Whether enough facts are known to choose settings and to report what they do."""
-        return (
-            len(self.known_among(self.validation)) >= MINIMUM_KNOWN_VALIDATION
-            and len(self.known_among(self.test)) >= MINIMUM_KNOWN_TEST
-        )
+        return not self.lacking
 
-
-class Faithfulness(NamedTuple):
-    """How the map reads the known test facts."""
-
-    sweep: list[Setting]
-    chosen: Setting
-    answers: Decoded
-    hits: list[bool]
-    controls: list[Control]
-
-
-class Causality(NamedTuple):
-    """How edits through the map's inverse do on the known test facts."""
-
-    sweep: list[Setting]
-    chosen: Setting
-    inverse: Inverse
-    pairs: Pairs
-    edited: Edited
-    random: Edited
-    swapped: Edited
+    @property
+    def lacking(self) -> str:
+        """Why nothing can be judged, with the n; empty where it can."""
+        validation, test = self.known_among(self.validation), self.known_among(self.test)
+        if len(validation) < MINIMUM_KNOWN_VALIDATION or len(test) < MINIMUM_KNOWN_TEST:
+            return (
+                f"{len(test)} known of {len(self.test)} test facts and {len(validation)} of "
+                f"{len(self.validation)} validation facts; at least {MINIMUM_KNOWN_TEST} and "
+                f"{MINIMUM_KNOWN_VALIDATION} are needed"
+            )
+        if len({self.samples[place].object.casefold() for place in test}) < MINIMUM_OBJECTS:
+            return (
+                f"all {len(test)} known test facts have the object "
+                f"{self.samples[test[0]].object!r}; at least {MINIMUM_OBJECTS} different ones "
+                "are needed"
+            )
+        return ""
 
 
 def gather_facts(subject: LanguageSubject, relation: Relation, plan: Plan, seed: int) -> Facts:
@@ -151,7 +162,7 @@ def _ask(
     prompts = SharedPrompts(
         subject, [relation_prompt(template, examples, each.subject) for each in samples]
     )
-    readout = prompts.read()
+    readout = prompts.read(keep=True)
     first = first_tokens(subject, samples)
     return Asked(prompts, readout, first, decode(subject, readout.final, first))
 
@@ -183,82 +194,18 @@ def fit(
     estimation: Sequence[Sample],
     layers: Sequence[int],
     step: Step,
+    *,
+    embedding: bool = False,
 ) -> Estimate:
-    """The relation's map at each of `layers` (ascending, without gaps)."""
+    """The relation's map at each of `layers` (ascending)."""
     prompts = leave_one_out(template, estimation)
     total = len(prompts) * subject.d_model
-
-    def expansions() -> Iterator[Expansion]:
-        for place, prompt in enumerate(prompts):
-
-            def show(row: int, before: int = place * subject.d_model) -> None:
-                step(before + row, total, f"Jacobians of {len(layers)} layers, by rows")
-
-            yield expand(subject, prompt, first_layer=layers[0], last_layer=layers[-1], on_row=show)
-
-    return estimate(expansions(), layers)
-
-
-def judge_faithfulness(
-    subject: LanguageSubject, facts: Facts, fitted: Estimate, step: Step
-) -> Faithfulness:
-    """Choose layer and beta on known validation facts; read the known test facts with them."""
-    chosen_on = facts.known_among(facts.validation)
-    tested = facts.known_among(facts.test)
-    sweep = sweep_reading(
+    return estimate_from(
         subject,
-        fitted.maps,
-        facts.readout.entity[:, chosen_on],
-        facts.of(chosen_on),
-        facts.first[chosen_on],
-        lambda layer: step(0, 0, f"reading at layer {layer}"),
-    )
-    chosen = choose(sweep)
-    relation_map = fitted.maps[chosen.layer]
-    entity = facts.readout.entity[chosen.layer, tested]
-    answers = decode(subject, relation_map(entity, chosen.value), facts.first[tested])
-    controls = reading_controls(
-        subject,
-        relation_map,
-        fitted.translations[chosen.layer],
-        entity,
-        answers.texts,
-        facts.of(tested),
-        others=[*facts.estimation, *facts.of(facts.validation)],
-    )
-    return Faithfulness(sweep, chosen, answers, hits(answers.texts, facts.of(tested)), controls)
-
-
-def judge_causality(
-    subject: LanguageSubject, facts: Facts, fitted: Estimate, plan: Plan, seed: int, step: Step
-) -> Causality | None:
-    """Choose edit layer and rank on known validation facts; edit the known test facts with them.
-
-    None where too few facts find a target: fewer than two objects are known.
-    """
-    bench = Bench(subject, facts.prompts, facts.readout, facts.samples, facts.first)
-    tried_on, pairs = (
-        pair_up(facts.samples, facts.known_among(part), facts.said.texts, seed)
-        for part in (facts.validation, facts.test)
-    )
-    tried_on = Pairs(*(side[: plan.max_validation_pairs] for side in tried_on))
-    if not tried_on.sources or len(pairs.sources) < MINIMUM_KNOWN_TEST:
-        return None
-    stride = 1 if len(fitted.maps) == 1 else plan.editing_stride
-    maps = dict(list(fitted.maps.items())[::stride])
-    ranks = [rank for rank in plan.ranks if rank <= subject.d_model] or [subject.d_model]
-    sweep = sweep_editing(
-        bench, maps, tried_on, ranks, seed, lambda layer: step(0, 0, f"editing at layer {layer}")
-    )
-    chosen = choose(sweep)
-    inverse = invert(maps[chosen.layer])
-    shifts = inverse.shift(bench.changes(pairs), int(chosen.value))
-    return Causality(
-        sweep,
-        chosen,
-        inverse,
-        pairs,
-        edited=bench.edit(pairs, chosen.layer, shifts),
-        random=bench.edit(pairs, chosen.layer, random_like(shifts, seed)),
-        swapped=bench.edit(pairs, chosen.layer, bench.swaps(pairs, chosen.layer)),
+        prompts,
+        layers,
+        embedding=embedding,
+        on_row=lambda place, row: step(
+            place * subject.d_model + row, total, f"Jacobians of {len(layers)} layers, by rows"
+        ),
     )

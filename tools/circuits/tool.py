@@ -1,6 +1,5 @@
 """The tool `approximate_relation`: a relation's linear map, and what it is worth."""
 
-from collections import Counter
 from typing import Annotated
 
 from pydantic import Field, JsonValue
@@ -8,27 +7,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
-from dragoman.tools.circuits.approximation import Estimate
+from dragoman.tools.circuits.approximation import invert
 from dragoman.tools.circuits.measuring import (
     measure_causality,
     measure_faithfulness,
     measure_known,
+    spread,
 )
-from dragoman.tools.circuits.plot import Panel, draw_sweep
+from dragoman.tools.circuits.plot import Panel, draw_ranks, draw_sweep
 from dragoman.tools.circuits.selection import Setting
-from dragoman.tools.circuits.study import (
-    MINIMUM_KNOWN_TEST,
-    MINIMUM_KNOWN_VALIDATION,
-    PLANS,
-    Causality,
-    Facts,
-    Faithfulness,
-    candidate_layers,
-    fit,
-    gather_facts,
-    judge_causality,
-    judge_faithfulness,
-)
+from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts
+from dragoman.tools.circuits.trial import Causality, Faithfulness, Trial, run_trial
+from dragoman.tools.circuits.trial_record import TrialRecord, record
+from dragoman.tools.circuits.twin import make_twin
+from dragoman.tools.circuits.verdicts import judge
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import Sample, load_relation
@@ -36,7 +28,8 @@ from dragoman.tools.relations import Sample, load_relation
 _EXAMPLES = 12
 _NOTES = 3
 _MAP_BYTES = 10 * 2**20
-"""A larger map is not kept: it can be computed again."""
+"""A larger map is kept as its main directions."""
+_KEPT_RANK = 128
 
 
 @tool(method="circuits")
@@ -58,7 +51,7 @@ def approximate_relation(
         ),
     ] = None,
     effort: Annotated[
-        Effort, Field(description="'quick' takes about a minute, 'full' several")
+        Effort, Field(description="'quick': one split of the facts, a minute; 'full': five splits")
     ] = "full",
 ) -> ToolSuccess:
     """Whether a relation is decoded through one linear map, and whether that map is causal.
@@ -74,61 +67,81 @@ def approximate_relation(
         subject.check_layer(layer)
     loaded = load_relation(relation)
     plan = PLANS[effort]
-    ctx.step(0, 0, f"asking {len(loaded.samples)} facts of {loaded.name}")
-    facts = gather_facts(subject, loaded, plan, ctx.seed)
-    template = loaded.prompt_templates[0]
+    twin = make_twin(subject, ctx.seed)
+    trials: list[Trial] = []
+    first: Trial | None = None
+    records: list[TrialRecord] = []
+    for place in range(plan.n_seeds):
+        seed = ctx.seed * plan.n_seeds + place
+
+        def step(done: int, total: int, text: str, place: int = place) -> None:
+            ctx.step(done, total, f"split {place + 1} of {plan.n_seeds}: {text}")
+
+        trial = run_trial(subject, loaded, plan, seed, step, layer=layer, twin=twin)
+        records.append(record(trial))
+        if first is None and trial.reading is not None:
+            first = trial
+        # Jacobians of one split are of no use to another: only the first map is kept.
+        trials.append(trial._replace(fitted=trial.fitted if trial is first else None))
+    shown = first or trials[0]
+    verdict = judge(records)
     output: JsonObject = {
         "relation": loaded.name,
-        "template": template,
+        "template": loaded.prompt_templates[0],
         "effort": effort,
-        "split": _split(facts, ctx.seed),
+        "verdict": {"label": verdict.label, "reason": verdict.reason},
+        "split": _split(shown),
+        "splits": [_summary(each) for each in records],
     }
-    known = measure_known(facts)
+    known = measure_known(records)
     caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
-    if not facts.judgeable:
-        caveats.append(_not_judged(facts))
+    read = measure_faithfulness(records)
+    if read is None or shown.reading is None:
+        caveats.append(
+            "faithfulness and causality cannot be judged: "
+            + next(each.lacking for each in records if each.lacking)
+        )
         return ToolSuccess(
-            summary=f"{loaded.name}: {caveats[-1]}",
+            summary=f"{loaded.name}: {verdict.label}: {caveats[-1]}",
             measurements=(known,),
             output=output,
             caveats=tuple(caveats),
         )
 
-    layers = candidate_layers(subject, layer)
-    fitted = fit(subject, template, facts.estimation, layers, ctx.step)
-    reading = judge_faithfulness(subject, facts, fitted, ctx.step)
-    faithfulness, controls = measure_faithfulness(facts, reading)
+    reading, editing = shown.reading, shown.editing
+    faithfulness, controls = read
     measurements = [faithfulness]
     panels = [Panel("faithfulness", reading.sweep, reading.chosen, faithfulness)]
-    summary = f"{loaded.name}: the map names {_told(faithfulness)} of the known test facts"
-
-    editing = judge_causality(subject, facts, fitted, plan, ctx.seed, ctx.step)
-    if editing is None:
+    told = f"the map names {_told(faithfulness, spread(records, 'faithfulness'))} of known facts"
+    edited = measure_causality(records)
+    if edited is None or editing is None:
         caveats.append(
             "causality cannot be judged: fewer than "
             f"{MINIMUM_KNOWN_TEST} known test facts have another known object to be turned to"
         )
     else:
-        causality, more_controls = measure_causality(facts, editing)
+        causality, more_controls = edited
         measurements.append(causality)
         controls += more_controls
         panels.append(Panel("causality", editing.sweep, editing.chosen, causality))
-        summary += f"; edits through its inverse succeed in {_told(causality)}"
+        by_split = spread(records, "causality")
+        told += f"; edits through its inverse succeed in {_told(causality, by_split)}"
 
     output["chosen"] = _chosen(reading, editing)
     output["validation"] = _sweeps(reading, editing)
-    output["examples"] = _examples(facts, reading, editing)
-    caveats += _reservations(facts)
+    output["examples"] = _examples(shown.facts, reading, editing)
+    caveats += _reservations(records, with_twin=twin is not None)
     title = f"{loaded.name} on {subject.identity.name}"
     artifacts = [
         ctx.save("sweep.json", canonical_json(output["validation"]), "application/json"),
         ctx.save("layers.svg", draw_sweep(title, panels), "image/svg+xml"),
+        ctx.save("map.safetensors", save(_tensors(shown)), "application/octet-stream"),
     ]
-    tensors = _tensors(fitted, reading, editing)
-    if sum(each.nbytes for each in tensors.values()) <= _MAP_BYTES:
-        artifacts.append(ctx.save("map.safetensors", save(tensors), "application/octet-stream"))
+    if any(each.by_rank for each in records):
+        drawn = draw_ranks(title, [each.by_rank for each in records if each.by_rank])
+        artifacts.append(ctx.save("ranks.svg", drawn, "image/svg+xml"))
     return ToolSuccess(
-        summary=summary,
+        summary=f"{loaded.name}: {verdict.label}: {told}",
         measurements=(*measurements, known),
         controls=controls,
         output=output,
@@ -137,41 +150,41 @@ def approximate_relation(
     )
 
 
-def _told(measured: Measurement) -> str:
+def _told(measured: Measurement, by_split: list[float]) -> str:
+    ranged = f", {min(by_split):.2f} to {max(by_split):.2f}" if len(by_split) > 1 else ""
     return (
-        f"{measured.value:.2f} (n={measured.n}, {measured.scope}; "
+        f"{measured.value:.2f} (n={measured.n}, {measured.scope}{ranged}; "
         f"{measured.control}: {measured.baseline:.2f})"
     )
 
 
-def _not_judged(facts: Facts) -> str:
-    validation, test = facts.known_among(facts.validation), facts.known_among(facts.test)
-    return (
-        f"faithfulness and causality cannot be judged: {len(test)} known of {len(facts.test)} "
-        f"test facts and {len(validation)} of {len(facts.validation)} validation facts; at least "
-        f"{MINIMUM_KNOWN_TEST} and {MINIMUM_KNOWN_VALIDATION} are needed"
-    )
-
-
-def _reservations(facts: Facts) -> list[str]:
+def _reservations(records: list[TrialRecord], *, with_twin: bool) -> list[str]:
     """What the reader of the numbers has to know."""
-    reservations = ["one split of the facts: another seed may choose another layer"]
-    first = {
-        sample.object.casefold(): int(token)
-        for sample, token in zip(facts.samples, facts.first, strict=True)
-    }
-    shared = sum(count for count in Counter(first.values()).values() if count > 1)
-    if shared:
+    reservations = []
+    if len(records) == 1:
+        reservations.append("one split of the facts: another seed may choose another layer")
+    unjudged = sum(bool(each.lacking) for each in records)
+    if unjudged:
         reservations.append(
-            f"{shared} of {len(first)} objects share their first token with another object: "
-            "naming by the first token cannot tell those apart"
+            f"{unjudged} of {len(records)} splits cannot be judged: "
+            + next(each.lacking for each in records if each.lacking)
         )
+    first = records[0]
+    if first.n_sharing:
+        reservations.append(
+            f"{first.n_sharing} of {first.n_objects} objects share their first token with another "
+            "object: naming by the first token cannot tell those apart "
+            "(faithfulness_whole_object does)"
+        )
+    if not with_twin:
+        reservations.append("no random-weight twin: it would not fit beside a subject this large")
     return reservations
 
 
-def _split(facts: Facts, seed: int) -> JsonObject:
+def _split(trial: Trial) -> JsonObject:
+    facts = trial.facts
     return {
-        "seed": seed,
+        "seed": trial.seed,
         "estimation": _facts(facts.estimation),
         "validation": _facts(facts.of(facts.validation)),
         "test": _facts(facts.of(facts.test)),
@@ -182,6 +195,27 @@ def _split(facts: Facts, seed: int) -> JsonObject:
             if not known
         ],
     }
+
+
+def _summary(trial: TrialRecord) -> JsonObject:
+    """One split in a line; the same for every split."""
+    named, succeeded = trial.named, trial.succeeded
+    return {
+        "seed": trial.seed,
+        "lacking": trial.lacking,
+        "faithfulness": None if named is None else _mean(named.by_fact),
+        "n": 0 if named is None else len(named.by_fact),
+        "layer": trial.layer,
+        "beta": trial.beta,
+        "causality": None if succeeded is None else _mean(succeeded.by_fact),
+        "edit_layer": trial.edit_layer,
+        "rank": trial.rank,
+        "causality_by_rank": {str(rank): share for rank, share in trial.by_rank.items()},
+    }
+
+
+def _mean(values: dict[str, float]) -> float:
+    return round(sum(values.values()) / len(values), 6)
 
 
 def _facts(samples: list[Sample]) -> list[JsonValue]:
@@ -206,17 +240,23 @@ def _sweeps(reading: Faithfulness, editing: Causality | None) -> JsonObject:
     }
 
 
-def _tensors(
-    fitted: Estimate, reading: Faithfulness, editing: Causality | None
-) -> dict[str, Tensor]:
+def _tensors(trial: Trial) -> dict[str, Tensor]:
     """The chosen map, and the factors of its inverse at the edit layer, cut at the chosen rank."""
-    chosen = fitted.maps[reading.chosen.layer]
-    tensors = {"weight": chosen.weight, "bias": chosen.bias}
-    if editing is not None:
-        rank = int(editing.chosen.value)
-        tensors["left"] = editing.inverse.left[:, :rank]
-        tensors["singular"] = editing.inverse.singular[:rank]
-        tensors["right"] = editing.inverse.right[:rank]
+    assert trial.fitted is not None
+    assert trial.reading is not None
+    chosen = trial.fitted.maps[trial.reading.chosen.layer]
+    tensors = {"bias": chosen.bias}
+    if chosen.weight.nbytes <= _MAP_BYTES:
+        tensors["weight"] = chosen.weight
+    else:
+        main = invert(chosen, _KEPT_RANK)
+        names = ("weight_left", "weight_singular", "weight_right")
+        tensors.update(zip(names, main, strict=True))
+    if trial.editing is not None:
+        rank = int(trial.editing.chosen.value)
+        tensors["left"] = trial.editing.inverse.left[:, :rank]
+        tensors["singular"] = trial.editing.inverse.singular[:rank]
+        tensors["right"] = trial.editing.inverse.right[:rank]
     return {name: each.cpu().contiguous() for name, each in tensors.items()}
 
 
@@ -234,9 +274,15 @@ def _examples(facts: Facts, reading: Faithfulness, editing: Causality | None) ->
     """Some test facts with what the map and the edited subject say."""
     tested = facts.known_among(facts.test)
     read: list[JsonValue] = [
-        {"subject": fact.subject, "object": fact.object, "map": text, "named": named}
-        for fact, text, named in zip(
-            facts.of(tested), reading.answers.texts, reading.hits, strict=True
+        {
+            "subject": fact.subject,
+            "object": fact.object,
+            "map": text,
+            "named": named,
+            "whole": whole,
+        }
+        for fact, text, named, whole in zip(
+            facts.of(tested), reading.answers.texts, reading.hits, reading.whole_hits, strict=True
         )
     ]
     edited: list[JsonValue] = []

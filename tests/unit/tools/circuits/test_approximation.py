@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dragoman.tools.circuits.approximation import RelationMap, estimate, invert
+from dragoman.tools.circuits.approximation import RelationMap, estimate, invert, low_rank
 from dragoman.tools.circuits.causality import pair_up, random_like
-from dragoman.tools.circuits.faithfulness import shuffled_hits
+from dragoman.tools.circuits.faithfulness import recalled, shuffled_hits, whole_hits
 from dragoman.tools.circuits.jacobian import Expansion, expand
 from dragoman.tools.circuits.prompts import relation_prompt
 from dragoman.tools.relations import Sample, is_prefix
@@ -89,6 +89,49 @@ def test_no_change_of_z_is_no_shift_and_a_zero_map_shifts_nothing():
     assert not empty.shift(_random(2, 8), 5).any()
 
 
+def test_ranks_share_one_factorisation_and_give_the_same_shifts():
+    inverse = invert(RelationMap(_random(16, 16), torch.zeros(16)))
+    change = _random(5, 16, seed=2)
+    shifts = inverse.shifts(change, [8, 2, 16, 2])
+    for place, rank in enumerate([8, 2, 16, 2]):
+        torch.testing.assert_close(shifts[place], inverse.shift(change, rank))
+
+
+def test_singular_values_below_an_absolute_floor_are_no_directions():
+    tiny = invert(RelationMap(1e-9 * _random(8, 8), torch.zeros(8)))
+    assert not tiny.shift(_random(2, 8), 8).any()
+    left, _, right = torch.linalg.svd(_random(8, 8))
+    steep = left @ torch.diag(torch.tensor([1.0, 0.5, *[1e-12] * 6])) @ right
+    shift = invert(RelationMap(steep, torch.zeros(8))).shift(_random(2, 8), 8)
+    assert shift.abs().max() < 100
+
+
+def _decaying(d_model):
+    left, _, right = torch.linalg.svd(_random(d_model, d_model))
+    return left @ torch.diag(0.97 ** torch.arange(d_model).float()) @ right
+
+
+def test_the_randomised_factors_are_those_of_the_whole_decomposition():
+    relation_map = RelationMap(_decaying(300), torch.zeros(300))
+    whole, few = invert(relation_map), invert(relation_map, 40)
+    assert few.left.shape == (300, 40)
+    torch.testing.assert_close(few.singular, whole.singular[:40], rtol=1e-4, atol=0)
+    change = _random(4, 300, seed=3)
+    torch.testing.assert_close(few.shift(change, 40), whole.shift(change, 40), atol=2e-3, rtol=2e-3)
+    assert all(torch.equal(*both) for both in zip(few, invert(relation_map, 40), strict=True))
+
+
+def test_a_map_kept_as_factors_reads_as_its_main_directions_do():
+    relation_map = RelationMap(_decaying(300), _random(300, seed=4))
+    h = _random(3, 300, seed=5)
+    kept = low_rank(relation_map, 80)
+    assert kept.factors.left.numel() + kept.factors.right.numel() < relation_map.weight.numel()
+    whole = low_rank(relation_map, 300)
+    torch.testing.assert_close(whole(h, 2.0), relation_map(h, 2.0), atol=1e-3, rtol=1e-3)
+    error = (kept.linear(h) - relation_map.linear(h)).norm() / relation_map.linear(h).norm()
+    assert error < 0.2
+
+
 def test_random_directions_are_as_long_as_what_they_stand_for():
     shifts = _random(5, 16) * torch.arange(5)[:, None]
     drawn = random_like(shifts, seed=3)
@@ -118,6 +161,27 @@ def test_shuffled_hits_are_the_mean_over_other_facts_objects():
     assert shuffled_hits(["a", "a", "b"], ["a", "a", "b"]) == 1.0
     assert shuffled_hits(["a", "a"], ["a", "a"]) == 2.0
     assert shuffled_hits(["a"], ["a"]) == 0
+
+
+def test_the_stricter_rule_wants_the_whole_object_or_a_beginning_that_no_other_has():
+    facts = [Sample(subject=str(i), object=each) for i, each in enumerate(["New York", "Paris"])]
+    objects = ["New York", "New Delhi", "Paris", "Parisian"]
+    assert whole_hits([" New", " Par"], facts, objects) == [False, False]
+    assert whole_hits([" New Y", "paris"], facts, objects) == [True, True]
+    assert whole_hits(["", " New"], facts, objects) == [False, False]
+    assert whole_hits([" New"], facts[:1], ["New York", "new york", "Paris"]) == [True]
+
+
+def test_recall_at_k_counts_any_of_the_k_most_probable(tiny_subject):
+    finals = _random(6, 32)
+    top = tiny_subject.decode(finals).topk(5).indices
+    third = [tiny_subject.token_text(int(tokens[2])).strip() for tokens in top]
+    rows = [place for place, text in enumerate(third) if text]
+    facts = [Sample(subject=str(row), object=third[row]) for row in rows]
+    found = recalled(tiny_subject, finals[rows], facts)
+    assert all(found[3])
+    assert all(found[5])
+    assert sum(found[1]) <= sum(found[2]) <= sum(found[3])
 
 
 def test_pairs_want_another_entity_another_object_and_an_unsaid_target():

@@ -1,10 +1,12 @@
 """Controls find what they stand for, and only that."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from dragoman.tools.circuits.approximation import RelationMap
-from dragoman.tools.circuits.controls import reading_controls, strongest
+from dragoman.tools.circuits.approximation import Estimate, RelationMap
+from dragoman.tools.circuits.controls import Part, reading_controls, strongest, twin_control
 from dragoman.tools.circuits.faithfulness import decode
 from dragoman.tools.circuits.selection import BETAS, Setting, choose, sweep_reading
 from dragoman.tools.relations import Sample
@@ -26,25 +28,44 @@ def facts(tiny_subject):
     return vectors[places], samples
 
 
+def _part(subject, samples, resid, final=None):
+    """Facts that hold the same `resid` at layer 0, as z unless `final` is given, and below it."""
+    first = torch.tensor([subject.first_token(sample.object) for sample in samples])
+    return Part(samples, resid[None], resid, resid if final is None else final, first)
+
+
 def _count(controls):
     return {control.name: control.successes for control in controls}
+
+
+def _estimate(weight, bias, translation, **more):
+    still = RelationMap(torch.eye(32), translation)
+    return Estimate({0: RelationMap(weight, bias)}, {0: still}, **more)
 
 
 def test_each_control_answers_in_its_own_way(tiny_subject, facts):
     vectors, samples = facts
     away = torch.randn(32, generator=torch.Generator().manual_seed(5))
+    moved = _part(tiny_subject, samples, vectors + away, vectors)
+    fitted = _estimate(
+        torch.zeros(32, 32),
+        vectors[1],
+        -away,
+        embedding=RelationMap(torch.zeros(32, 32), vectors[2]),
+    )
     controls = reading_controls(
         tiny_subject,
-        RelationMap(torch.zeros(32, 32), vectors[1]),
-        RelationMap(torch.eye(32), -away),
-        vectors + away,
+        fitted,
+        fitted.maps[0],
         [sample.object for sample in samples],
-        samples,
+        moved,
+        moved,
         others=[samples[0], samples[0], samples[1]],
     )
     counts = _count(controls)
     assert counts["translation"] == len(samples)
     assert counts["bias alone"] == 1
+    assert counts["embedding map"] == 1
     assert counts["majority object"] <= 1
     assert counts["logit lens"] < len(samples)
     assert counts["shuffled relation"] == 0
@@ -53,14 +74,42 @@ def test_each_control_answers_in_its_own_way(tiny_subject, facts):
 
 def test_the_logit_lens_reads_what_h_says(tiny_subject, facts):
     vectors, samples = facts
-    still = RelationMap(torch.eye(32), torch.zeros(32))
+    part = _part(tiny_subject, samples, vectors)
+    fitted = _estimate(torch.eye(32), torch.zeros(32), torch.zeros(32))
     texts = [samples[0].object] * len(samples)
     counts = _count(
-        reading_controls(tiny_subject, still, still, vectors, texts, samples, others=[])
+        reading_controls(tiny_subject, fitted, fitted.maps[0], texts, part, part, others=[])
     )
     assert counts["logit lens"] == counts["translation"] == len(samples)
     assert counts["shuffled relation"] == pytest.approx(1.0)
     assert "majority object" not in counts
+    assert "linear regression" not in counts
+
+
+def test_regression_learns_from_known_estimation_and_validation_facts(tiny_subject, facts):
+    vectors, samples = facts
+    generator = torch.Generator().manual_seed(1)
+    turn = torch.linalg.qr(torch.randn(32, 32, generator=generator)).Q
+    noise = 0.01 * torch.randn(40, 32, generator=generator)
+    places = torch.arange(40) % len(samples)
+    learnt_final = vectors[places] + noise
+    fitted = _estimate(
+        torch.zeros(32, 32),
+        torch.zeros(32),
+        torch.zeros(32),
+        entity=(learnt_final @ turn)[None],
+        final=learnt_final,
+    )
+    part = _part(tiny_subject, samples, vectors @ turn, vectors)
+    texts = [""] * len(samples)
+    run = partial(reading_controls, tiny_subject, fitted, fitted.maps[0], texts, part, part, [])
+    assert _count(run(learnt=range(40)))["linear regression"] == len(samples)
+
+
+def test_the_twin_answers_for_itself(facts):
+    _, samples = facts
+    control = twin_control([samples[0].object, *["-"] * (len(samples) - 1)], samples)
+    assert (control.name, control.successes) == ("random twin", 1.0)
 
 
 def test_the_sweep_finds_the_layer_and_the_beta_that_read_the_objects(tiny_subject, facts):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dragoman.core.records import Site
-from dragoman.tools.circuits.jacobian import expand
+from dragoman.tools.circuits.approximation import estimate, estimate_from
+from dragoman.tools.circuits.jacobian import expand, jacobian_products
 from dragoman.tools.circuits.passes import SharedPrompts
 from dragoman.tools.circuits.prompts import RelationPrompt, relation_prompt
 from dragoman.tools.relations import Sample
@@ -112,3 +113,55 @@ def test_nothing_stays_behind_on_the_subject(make_tiny):
     assert all(not block._forward_hooks for block in subject.blocks)
     assert all(weight.grad is None for weight in subject.model.parameters())
     assert torch.equal(subject.log_probs([PROMPT.text]), before)
+
+
+def test_products_equal_the_mean_jacobian_times_the_vectors(any_tiny):
+    subject = any_tiny
+    prompts = [PROMPT, relation_prompt("The capital of {} is", EXAMPLES, "Peru")]
+    fitted = estimate([expand(subject, prompt) for prompt in prompts], range(3))
+    vectors = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    products = jacobian_products(subject, prompts, Site(layer=1), vectors)
+    wanted = fitted.maps[1]
+    torch.testing.assert_close(products.linear, wanted.linear(vectors), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(products.bias, wanted.bias, atol=1e-4, rtol=1e-4)
+
+
+def test_after_the_last_block_products_are_zero_unless_the_entity_ends_the_prompt(make_tiny):
+    subject = make_tiny("llama")
+    vectors = torch.ones(2, 32)
+    nothing = jacobian_products(subject, [PROMPT], Site(layer=2), vectors)
+    assert not nothing.linear.any()
+    text = "The capital of France"
+    itself = jacobian_products(subject, [RelationPrompt(text, len(text))], Site(layer=2), vectors)
+    torch.testing.assert_close(itself.linear, vectors)
+
+
+def test_adding_up_as_it_goes_equals_averaging_whole_expansions(make_tiny, monkeypatch):
+    subject = make_tiny("qwen2")
+    prompts = [PROMPT, relation_prompt("The capital of {} is", EXAMPLES, "the Dogland")]
+    whole = estimate([expand(subject, prompt) for prompt in prompts], range(3))
+    seen = []
+    # The sum goes to a mapped file and the copies become few: neither may change a number.
+    monkeypatch.setattr("dragoman.tools.circuits.jacobian.ROOM_BYTES", 1)
+    monkeypatch.setattr("dragoman.tools.circuits.jacobian.GRAPH_BYTES", 1)
+    part = estimate_from(
+        subject, prompts, [0, 2], embedding=True, on_row=lambda place, row: seen.append(place)
+    )
+    assert list(part.maps) == [0, 2]
+    for layer in (0, 2):
+        torch.testing.assert_close(part.maps[layer].weight, whole.maps[layer].weight)
+        torch.testing.assert_close(part.maps[layer].bias, whole.maps[layer].bias)
+    torch.testing.assert_close(part.final, whole.final)
+    torch.testing.assert_close(part.entity[1], whole.entity[2])
+    assert sorted(set(seen)) == [0, 1]
+    assert len(seen) == 2 * 8  # four copies at least, 32 rows
+
+
+def test_the_embedding_map_is_the_expansion_from_what_enters_the_first_block(make_tiny):
+    subject = make_tiny("llama")
+    fitted = estimate_from(subject, [PROMPT], [0], embedding=True)
+    readout = SharedPrompts(subject, [PROMPT]).read()
+    torch.testing.assert_close(
+        fitted.embedding(readout.embedding)[0], readout.final[0], atol=1e-4, rtol=1e-4
+    )
+    assert not torch.allclose(fitted.embedding.weight, fitted.maps[0].weight)
