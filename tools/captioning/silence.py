@@ -95,7 +95,8 @@ class SilentSample:
         """Keep how active these units became in what was drawn of this batch."""
         for each in drawn:
             context = activations[each.row, skip + each.start : skip + each.end]
-            self._peaks[each.slot, units] = context.amax(0)
+            # numpy: as little as this is not worth waking torch's threads.
+            self._peaks[each.slot, units] = torch.from_numpy(context.numpy().max(axis=0))
 
     def merge(self, other: Self, *, shift: int) -> None:
         """Take in another run's sample, `shift` added to its documents' numbers."""
