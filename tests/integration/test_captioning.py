@@ -24,7 +24,7 @@ def result(smollm2, tmp_path_factory):
     )
     # Half the texts of a quick run: sampling them is nearly all that this takes.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(captioning._DOCUMENTS, "quick", 100)
+        patch.setitem(captioning.DOCUMENTS, "quick", 100)
         return caption_neurons.run(context, experiment)
 
 

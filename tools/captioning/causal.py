@@ -46,6 +46,8 @@ _CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 24}
 MIN_CONTEXTS = 5
 _BEFORE, _AFTER = 32, 4
 """Tokens of text before a peak, and tokens from the peak on at which units are changed."""
+_ROWS = 96
+"""Contexts in one forward pass, which bounds the memory of their logits."""
 _NAMEABLE = 0.5
 """A predicate that holds of more of the vocabulary than this names nothing."""
 CONTROL = "what one in twenty matched units of the layer exceeds, each moved by as much"
@@ -109,6 +111,22 @@ class Spots(NamedTuple):
     """Of the tokens at which units are changed."""
     follow: Int[Tensor, "contexts suffix"]
     """Of the token after each."""
+
+
+class _Move(NamedTuple):
+    """Units to be moved, each in its own copy of the contexts."""
+
+    units: Sequence[int]
+    change: Float[Tensor, "contexts suffix"]
+
+    def apply(
+        self, activations: Float[Tensor, "rows suffix d_mlp"]
+    ) -> Float[Tensor, "rows suffix d_mlp"]:
+        n_contexts = len(self.change)
+        changed = activations.clone()
+        for copy_, unit in enumerate(self.units):
+            changed[copy_ * n_contexts : (copy_ + 1) * n_contexts, :, unit] += self.change
+        return changed
 
 
 class CausalCheck:
@@ -200,41 +218,59 @@ class CausalCheck:
         """Effects of setting the unit to `level`, and of moving each matched unit by as much."""
         past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
         with self._subject.capture([self._site]) as taken:
-            clean = self._scores(spots, past, (), named)
+            clean = self._scores(spots, past, None, named)
         change = level - taken[self._site][..., neuron]
-        found: dict[Target, list[Float[ndarray, " contexts"]]] = {aim: [] for aim in clean}
-        for unit in (neuron, *matched):
-            self._context.step(0, 0, f"checking what unit {self._site.layer}.{neuron} does")
-            edit = Edit(self._site, _moved(unit, change))
-            for aim, score in self._scores(spots, past, (edit,), named).items():
-                found[aim].append(clean[aim] - score)
-        return {aim: Effects(rows[0], np.stack(rows[1:])) for aim, rows in found.items()}
+        units = [neuron, *matched]
+        rows: dict[Target, list[Float[ndarray, "units contexts"]]] = {aim: [] for aim in clean}
+        # Several units a pass: the weights are read from memory once for all of them.
+        at_once = max(1, _ROWS // len(change))
+        for start in range(0, len(units), at_once):
+            self._context.step(
+                start, len(units), f"checking what unit {self._site.layer}.{neuron} causes"
+            )
+            chosen = units[start : start + at_once]
+            moved = self._scores(spots, past, _Move(chosen, change), named)
+            for aim, scores in moved.items():
+                rows[aim].append(clean[aim] - scores)
+        found = {aim: np.concatenate(parts) for aim, parts in rows.items()}
+        return {aim: Effects(effects[0], effects[1:]) for aim, effects in found.items()}
 
     def _scores(
         self,
         spots: Spots,
         past: Any,
-        edits: Sequence[Edit],
+        move: _Move | None,
         named: Bool[ndarray, " d_vocab"] | None,
-    ) -> dict[Target, Float[ndarray, " contexts"]]:
-        """Log-probability of each target, in nats (of the continuation: a token)."""
-        suffix = spots.ids.shape[1]
+    ) -> dict[Target, Float[ndarray, "units contexts"]]:
+        """Log-probability of each target, in nats (of the continuation: a token).
+
+        One row for each unit that is moved, or a single one where none is.
+        """
+        count, (n_contexts, suffix) = 1 if move is None else len(move.units), spots.ids.shape
         mask = torch.cat([spots.before.mask, torch.ones_like(spots.ids)], dim=1)
-        positions = spots.before.positions[:, -1:] + torch.arange(1, suffix + 1)
+        steps = torch.arange(1, suffix + 1, device=spots.ids.device)
+        batch = Batch(spots.ids, mask, spots.before.positions[:, -1:] + steps)
         # A forward pass writes into the cache that it is given.
+        kept = copy.deepcopy(past)
+        if count > 1:
+            kept.reorder_cache(torch.arange(n_contexts).repeat(count).to(spots.ids.device))
         output = self._subject.forward(
-            Batch(spots.ids, mask, positions.to(spots.ids.device)),
-            edits,
+            Batch(*(each.repeat(count, 1) for each in batch)),
+            () if move is None else (Edit(self._site, move.apply),),
             use_cache=True,
-            past_key_values=copy.deepcopy(past),
+            past_key_values=kept,
         )
-        log_probs: Float[Tensor, "contexts suffix d_vocab"] = output.logits.double().log_softmax(-1)
-        followed = log_probs.gather(-1, spots.follow[..., None])[..., 0].mean(-1)
-        scores: dict[Target, Float[ndarray, " contexts"]] = {"continuation": followed.cpu().numpy()}
+        log_probs: Float[Tensor, "rows suffix d_vocab"] = output.logits.log_softmax(-1)
+        follow = spots.follow.repeat(count, 1)[..., None]
+        targets: dict[Target, Tensor] = {
+            "continuation": log_probs.gather(-1, follow)[..., 0].double().mean(-1)
+        }
         if named is not None:
             chosen = torch.from_numpy(named).to(log_probs.device)
-            scores["named"] = log_probs[:, 0, chosen].logsumexp(-1).cpu().numpy()
-        return scores
+            targets["named"] = log_probs[:, 0, chosen].double().logsumexp(-1)
+        return {
+            aim: values.view(count, n_contexts).cpu().numpy() for aim, values in targets.items()
+        }
 
     def _spots(self, column: int, *, active: bool) -> Spots | None:
         """One place a held-out document: its highest active token, or a random silent one."""
@@ -300,15 +336,6 @@ def vocabulary_table(subject: LanguageSubject) -> TokenTable:
         "" if token in special else subject.token_text(token) for token in range(subject.d_vocab)
     ]
     return token_table(texts, subject.tokenizer)
-
-
-def _moved(unit: int, change: Float[Tensor, "batch pos"]) -> Any:
-    def apply(activations: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
-        changed = activations.clone()
-        changed[..., unit] += change
-        return changed
-
-    return apply
 
 
 def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:

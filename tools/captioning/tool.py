@@ -29,7 +29,7 @@ from dragoman.tools.captioning.units import (
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
-_DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
+DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
 DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
 
 
@@ -75,7 +75,7 @@ def caption_neurons(
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)
     check_units(context.subject, where, neurons, latents)
-    text = _corpus(context, corpus, _DOCUMENTS[effort])
+    text = corpus_of(context, corpus, effort)
     every = n_units(context.subject, where, latents)
     others = decoys(context, where, neurons, every, DECOYS[effort])
     bench = lay_out(context, where, neurons, others, text, dictionary=latents)
@@ -105,7 +105,9 @@ def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
         raise ToolError(f"dictionary: {error}") from None
 
 
-def _corpus(context: ToolContext, path: str | None, n_documents: int) -> Corpus:
+def corpus_of(context: ToolContext, path: str | None, effort: Effort) -> Corpus:
+    """The person's texts, or the subject's own; `ToolError` names what is wrong with a file."""
+    n_documents = DOCUMENTS[effort]
     if path is None:
         return sample_corpus(context, n_documents)
     try:

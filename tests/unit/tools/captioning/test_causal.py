@@ -8,7 +8,7 @@ from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.causal import (
     CausalCheck,
     Effects,
-    _moved,
+    _Move,
     matched_units,
     output_norms,
     vocabulary_table,
@@ -18,7 +18,6 @@ from dragoman.tools.captioning.predicates import Not, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
-from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.planted import plant
 
 ACTOR, DECOY = 0, 1
@@ -136,16 +135,29 @@ def test_a_move_by_nothing_changes_nothing(lab):
     check, units, *_ = lab
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    clean = check._scores(spots, past, (), None)["continuation"]
-    edit = Edit(check._site, _moved(units[ACTOR], torch.zeros(spots.ids.shape)))
-    assert np.array_equal(check._scores(spots, past, (edit,), None)["continuation"], clean)
+    clean = check._scores(spots, past, None, None)["continuation"]
+    still = _Move([units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
+    same = check._scores(spots, past, still, None)["continuation"]
+    assert same == pytest.approx(np.concatenate([clean, clean]), abs=1e-5)
+
+
+def test_units_moved_in_one_pass_do_not_mix(lab):
+    check, units, *_ = lab
+    spots = check._spots(ACTOR, active=True)
+    past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    change = torch.full(spots.ids.shape, 0.7)
+    both = check._scores(spots, past, _Move(units[:2], change), None)["continuation"]
+    for row, unit in enumerate(units[:2]):
+        alone = check._scores(spots, past, _Move([unit], change), None)["continuation"]
+        assert both[row] == pytest.approx(alone[0], abs=1e-5)
+    assert np.abs(both[0] - both[1]).max() > 1e-3
 
 
 def test_the_scores_are_those_of_a_whole_forward_pass(lab):
     check, _, subject, *_ = lab
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    cached = check._scores(spots, past, (), None)["continuation"]
+    cached = check._scores(spots, past, None, None)["continuation"][0]
     for row in (0, 3):
         before = spots.before.ids[row][spots.before.mask[row] == 1].tolist()
         written = [*before, *spots.ids[row].tolist(), int(spots.follow[row, -1])]

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+
+from dragoman.core.protocols import ChatReply
+from dragoman.core.records import ChatIdentity
+from dragoman.tools.captioning.score import score_caption
+from dragoman.tools.context import ToolContext
+from dragoman.tools.subjects.planted import plant
+
+
+class SaysYes:
+    """A chat model without probabilities that says yes to everything."""
+
+    identity = ChatIdentity(kind="scripted", model="yes")
+
+    def complete(self, request, *, on_text=None, cancelled=None):
+        text = json.dumps({"answer": "yes"}) if request.json_schema else "yes"
+        return ChatReply(text=text, finish_reason="stop", prompt_tokens=5, completion_tokens=1)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    planted = plant(0)
+    home = tmp_path_factory.mktemp("score")
+    names = {unit.name: unit for unit in planted.truth.units}
+    rare = [*names["colours"].words, *names["animals"].words]
+    frequent = [*names["metals"].words, *names["body parts"].words]
+    lines = [
+        " ".join(
+            (rare[(n * 7 + k) % len(rare)] if (n + k * 5) % 53 == 0 else frequent[(n + 3 * k) % 23])
+            for k in range(30)
+        )
+        for n in range(240)
+    ]
+    corpus = home / "texts.txt"
+    corpus.write_text("\n".join(lines))
+
+    def call(caption, chat=None, **more):
+        context = ToolContext(
+            planted.subject, 0, home, home / "artifacts", home / "cache", chat=chat
+        )
+        arguments = {
+            "layer": planted.truth.unit_layer,
+            "neuron": names["colours"].neuron,
+            "caption": caption,
+            "corpus": str(corpus),
+            "effort": "quick",
+            **more,
+        }
+        parsed = score_caption.parse(arguments)
+        experiment = score_caption.experiment(
+            parsed, subject_digest=planted.subject.identity.digest, seed=0
+        )
+        return score_caption.run(context, experiment)
+
+    return call, planted.truth, names
+
+
+def test_a_true_caption_holds_and_a_false_one_does_not(lab):
+    call, truth, names = lab
+    scope = f"unit {truth.unit_layer}.{names['colours'].neuron}"
+    true, false = call("words about colours"), call("words about animals")
+    assert true.output["holds"] is True
+    assert true.output["read_as"] == "words about colours"
+    assert true.output["judged_by"] == "rule"
+    detection = true.measurement("detection", scope)
+    assert detection.value > 0.8
+    assert detection.ci95[0] > detection.baseline
+    assert true.measurement("fuzzing", scope).value > 0.9
+    assert true.measurement("simulation", scope).value > 0.9
+    assert true.measurement("causal_effect", scope) is not None
+    assert false.output["holds"] is False
+    assert false.measurement("detection", scope).value < 0.7
+    assert false.measurement("causal_effect", scope) is None
+
+
+def test_free_words_are_judged_by_meaning_and_said_to_be(lab):
+    call, *_ = lab
+    result = call("mysterious vibes")
+    assert result.output["predicate"] is None
+    assert result.output["judged_by"] == "likelihood"
+    assert any("nearness in meaning" in caveat for caveat in result.caveats)
+    assert {each.metric for each in result.measurements} >= {"detection", "likelihood"}
+
+
+def test_a_chat_model_judges_too_and_its_calls_are_counted(lab):
+    call, *_ = lab
+    result = call("words about colours", chat=SaysYes())
+    scores = {each.metric: each for each in result.measurements}
+    assert scores["chat_detection"].value == 0.5
+    assert scores["chat_fuzzing"].n == 16
+    assert result.output["chat_calls"] > 32
+    again = call("words about colours", chat=SaysYes())
+    assert again.output["chat_replies_from_cache"] == result.output["chat_calls"] - 1 + result.output["chat_replies_from_cache"]
+
+
+def test_a_caption_from_outside_is_escaped(lab):
+    call, *_ = lab
+    result = call('words about colours \x1b[31m\u202e"')
+    assert "\x1b" not in result.output["caption"]
+    assert "\u202e" not in result.output["caption"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"layer": 9}, "layer 9 is outside 0..5"),
+        ({"neuron": 80}, "neuron 80 is outside 0..79"),
+        ({"corpus": "nowhere.txt"}, "corpus: nowhere.txt"),
+    ],
+)
+def test_bad_arguments_are_results_that_name_them(lab, arguments, named):
+    call, *_ = lab
+    result = call("words about colours", **arguments)
+    assert result.status == "error"
+    assert named in result.error
+
+
+def test_a_unit_that_is_never_active_is_said_to_be_dead(lab, tmp_path):
+    call, _, names = lab
+    corpus = tmp_path / "metals.txt"
+    words = names["metals"].words
+    corpus.write_text("\n".join(" ".join(words[n % 12 :]) + f" {words[n % 7]}" for n in range(60)))
+    result = call("words about colours", corpus=str(corpus))
+    assert result.status == "error"
+    assert "dead on this corpus" in result.error

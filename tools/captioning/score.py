@@ -1,0 +1,113 @@
+"""`score_caption`: how well anybody's caption of a unit holds."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dragoman.core.errors import ToolError
+from dragoman.core.escaping import visible
+from dragoman.core.records import JsonObject, ToolSuccess
+from dragoman.tools.captioning.bench import lay_out
+from dragoman.tools.captioning.chat_judge import ChatJudge
+from dragoman.tools.captioning.examination import NO_TWIN, examine
+from dragoman.tools.captioning.hearing import Said
+from dragoman.tools.captioning.predicates import PREDICATE, phrase
+from dragoman.tools.captioning.reading import read
+from dragoman.tools.captioning.scoring import MIN_ACTIVE
+from dragoman.tools.captioning.tool import DECOYS, corpus_of, decoys
+from dragoman.tools.captioning.units import UnitLayer, check_units
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort, tool
+
+
+@tool(method="captioning", uses_chat=True)
+def score_caption(
+    context: ToolContext,
+    layer: Annotated[int, Field(ge=0, description="Layer (block) of the MLP neuron.")],
+    neuron: Annotated[int, Field(ge=0, description="Index of the MLP neuron.")],
+    caption: Annotated[
+        str,
+        Field(
+            min_length=2,
+            max_length=200,
+            description='What the neuron is said to respond to, such as: the word "gold".',
+        ),
+    ],
+    corpus: Annotated[
+        str | None,
+        Field(description="A file or folder of texts; without it the subject writes its own."),
+    ] = None,
+    effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
+) -> ToolSuccess:
+    """Score a caption of an MLP neuron that a person, a paper or another tool proposes.
+
+    All scores stand beside their floors: detection and fuzzing (in which texts, at which tokens is
+    the neuron active), simulation, embedding, likelihood, and a chat model's verdict where there is
+    one. A caption that quotes words or names classes of tokens or topics is checked by rule; any
+    other is judged by a sentence embedder. `causal_effect` says whether the neuron acts on the text
+    that the caption predicts.
+    """
+    where = UnitLayer(layer=layer)
+    check_units(context.subject, where, [neuron])
+    text = corpus_of(context, corpus, effort)
+    others = decoys(context, where, [neuron], context.subject.d_mlp, DECOYS[effort])
+    bench = lay_out(context, where, [neuron], others, text)
+    name, predicate = f"{layer}.{neuron}", read(caption)
+    if bench.captioner.dead(0):
+        raise ToolError(
+            f"neuron {neuron} of layer {layer} is dead on this corpus: never above zero, or always "
+            "the same; another corpus may rouse it"
+        )
+    judge = None if context.chat is None else ChatJudge(context, context.chat)
+    (found,) = examine(
+        context, bench, [Said(caption, predicate)], [name], effort=effort, chat=judge
+    )
+    if found is None:
+        raise ToolError(
+            f"neuron {neuron} of layer {layer} has fewer than {MIN_ACTIVE} active or silent "
+            "held-out contexts, so no caption of it can be scored; give more texts"
+        )
+    described: JsonObject = {
+        "unit": name,
+        "caption": visible(caption),
+        "holds": found.holds,
+        "predicate": None if predicate is None else PREDICATE.dump_python(predicate, mode="json"),
+        "read_as": None if predicate is None else phrase(predicate),
+        "judged_by": _judged_by(predicate is not None, list(found.assessment.output)),
+        "corpus": text.description,
+        **found.output,
+    }
+    if judge is not None:
+        described |= {"chat_calls": judge.n_calls, "chat_replies_from_cache": judge.n_cached}
+    detection = found.measurements[0]
+    return ToolSuccess(
+        summary=(
+            f"the caption {'beats' if found.holds else 'does not beat'} its floor on unit {name}: "
+            f"detection {detection.value:.2f}, floor {detection.baseline:.2f}"
+        ),
+        measurements=found.measurements,
+        controls=found.controls,
+        output=described,
+        caveats=_caveats(predicate is not None, twin=bool(found.twin)),
+    )
+
+
+def _judged_by(checkable: bool, metrics: list[str]) -> str:
+    if checkable:
+        return "rule"
+    return next((name for name in ("embedding", "likelihood") if name in metrics), "nothing")
+
+
+def _caveats(checkable: bool, *, twin: bool) -> tuple[str, ...]:
+    caveats = [
+        "Detection, fuzzing and simulation are correlational; causal_effect alone is of an "
+        "intervention."
+    ]
+    if not checkable:
+        caveats.append(
+            "The caption quotes no words and names no class or topic that is known: it was judged "
+            "by nearness in meaning, without fuzzing or simulation."
+        )
+    if not twin:
+        caveats.append(NO_TWIN)
+    return tuple(caveats)
