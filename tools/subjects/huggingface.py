@@ -39,22 +39,14 @@ def load_subject(name: str, settings: Settings) -> LanguageSubject:
 
 def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
     """A causal LM saved with `save_pretrained`; nothing in the folder is ever executed."""
-    quieten()
-    _check_configuration(folder)
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no *.safetensors file (other weight formats are not read)")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
+    family = read_configuration(folder).get("model_type")
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(
+            f"{folder / 'config.json'}: model_type {family!r} is no causal language model known "
+            "here"
         )
+    model = load_weights(folder, AutoModelForCausalLM, attn_implementation="sdpa")
+    try:
         # AutoTokenizer rebuilds a family's usual tokenizer whatever tokenizer.json says.
         exact = (folder / "tokenizer.json").is_file()
         tokenizer = (PreTrainedTokenizerFast if exact else AutoTokenizer).from_pretrained(
@@ -62,15 +54,37 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
         )
     # What a damaged or foreign folder raises inside the library has no common base class.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{folder}: this model cannot be loaded: {reason[0]}") from error
+        raise _unloadable(folder, error) from error
+    return LanguageSubject(model, tokenizer, name or folder.resolve().name)
+
+
+def load_weights(folder: Path, auto_class: Any, **options: Any) -> Any:
+    """The float32 network of a folder with safetensors; nothing in the folder is executed."""
+    quieten()
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors file (other weight formats are not read)")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        loaded: Any = auto_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    # What a damaged or foreign folder raises inside the library has no common base class.
+    except Exception as error:
+        raise _unloadable(folder, error) from error
     model, loading = loaded
     if missing := sorted(loading["missing_keys"]):
         # The library would fill them with random numbers and call that the model.
         raise UserError(
             f"{folder}: the weight files lack {len(missing)} tensors, first {missing[0]!r}"
         )
-    return LanguageSubject(model, tokenizer, name or folder.resolve().name)
+    return model
 
 
 def random_twin(subject: LanguageSubject, seed: int) -> LanguageSubject:
@@ -84,7 +98,8 @@ def random_twin(subject: LanguageSubject, seed: int) -> LanguageSubject:
     )
 
 
-def _check_configuration(folder: Path) -> None:
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json; `UserError` if there is none or it could name code to run."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -96,9 +111,12 @@ def _check_configuration(folder: Path) -> None:
         raise UserError(f"{path}: must hold a JSON object")
     if bad := sorted(_forbidden_keys(config)):
         raise UserError(f"{path}: refused, since {', '.join(bad)} could make it run foreign code")
-    family = config.get("model_type")
-    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UserError(f"{path}: model_type {family!r} is no causal language model known here")
+    return config
+
+
+def _unloadable(folder: Path, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return UserError(f"{folder}: this model cannot be loaded: {reason[0]}")
 
 
 def _forbidden_keys(value: Any) -> set[str]:

@@ -5,9 +5,10 @@ it is at each place of the image. Transformers' patch tokens are laid out as the
 were cut from, without the class token that stands before them (arXiv:2201.11114, section 4).
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -93,6 +94,39 @@ class VisionSubject:
             d_mlp=max(units),
             d_vocab=n_classes,
             n_parameters=sum(weight.numel() for weight in model.parameters()),
+        )
+
+    def with_model(self, model: nn.Module, name: str) -> Self:
+        """Another network of the same architecture, read in the same way."""
+        return type(self)(
+            model,
+            name,
+            layers=self._layers,
+            preprocessing=self.preprocessing,
+            n_classes=self.n_classes,
+            labels=self.labels,
+            architecture=self.identity.architecture,
+        )
+
+    def random_twin(self, seed: int) -> "VisionSubject":
+        """The same architecture with each weight tensor's entries in random order: a control.
+
+        Every layer keeps the distribution of its weights, and biases and normalisation stay.
+        """
+        model = copy.deepcopy(self.model)
+        generator = torch.Generator().manual_seed(seed)
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.flatten()[order].reshape(weight.shape))
+        return VisionSubject(
+            model,
+            f"{self.identity.name} with random weights (seed {seed})",
+            layers=self._layers,
+            preprocessing=self.preprocessing,
+            n_classes=self.n_classes,
+            labels=self.labels,
+            architecture=self.identity.architecture,
         )
 
     # Sizes
@@ -205,7 +239,6 @@ class VisionSubject:
 
         def keep(layer: int) -> Any:
             def hook(module: nn.Module, inputs: object, output: Any) -> None:
-                # A copy where the next module may write into this one's output.
                 found[layer] = _as_maps(_tensor(output), self._layers[layer])
                 if len(found) == len(set(layers)):
                     raise _LastLayerReached
