@@ -1,5 +1,6 @@
 """`dragoman relation`: the linear map behind a relation, and what follows from it."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -257,6 +258,99 @@ def compare(
         "effort": _effort(quick),
     }
     return _one(("compare_relations", arguments), relations, subject, seed, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "dragoman relation find pairs.tsv --out my_relation.json",
+        "dragoman relation find pairs.tsv --template 'The mascot of {} is the'",
+    )
+)
+def find(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A line for each pair: subject, tab, object.")
+    ],
+    template: Annotated[
+        list[str] | None, typer.Option(help="A template of your own to try; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the relation file here.")
+    ] = None,
+    subject: _Subject = "smollm2",
+    seed: _Seed = 0,
+    as_json: _Json = False,
+) -> int:
+    """Find the template through which the subject knows most of some pairs.
+
+    Tried are yours, those of our relations and general ones. Half of the pairs choose, the other
+    half is reported.
+    """
+    from dragoman.core.settings import load_settings
+    from dragoman.tui.commands.live import byte_progress
+
+    rows = _read_pairs(pairs)
+    with results_only(), byte_progress() as progress:
+        from dragoman.core.errors import ToolError
+        from dragoman.tools.circuits.finding import candidate_templates, find_template
+        from dragoman.tools.relations import Sample
+        from dragoman.tools.subjects.huggingface import load_subject
+
+        samples = [Sample(subject=left, object=right) for left, right in rows]
+        try:
+            found = find_template(
+                load_subject(subject, load_settings()),
+                samples,
+                candidate_templates(template or []),
+                seed,
+                # Counts of templates are no bytes: the bar shows words alone.
+                lambda done, total, text: progress(0, 0, f"{text}: {done} of {total}"),
+            )
+        except ToolError as error:
+            raise UserError(str(error)) from None
+    best, known = found.tried[0], found.known
+    if out is not None:
+        document: JsonObject = {
+            "name": pairs.stem,
+            "prompt_templates": [best.template],
+            "samples": [{"subject": left, "object": right} for left, right in rows],
+        }
+        try:
+            write_atomic(out, json.dumps(document, ensure_ascii=False, indent=1))
+        except OSError as error:
+            raise UserError(f"--out {out}: {error.strerror}") from None
+    if as_json:
+        tried: list[JsonValue] = [{**each._asdict()} for each in found.tried]
+        emit_json({"known": known.model_dump(mode="json"), "tried": tried})
+    else:
+        emit_table(
+            ("TEMPLATE", "KNOWN OF CHOOSING PAIRS"),
+            [(each.template, f"{each.share:.2f}") for each in found.tried[:8]],
+            empty="no template was tried",
+        )
+        emit_text(
+            f"{best.template!r}: {known.value:.2f} of {known.n} other pairs are known "
+            f"({known.control}: {known.baseline:.2f})"
+        )
+    return ExitCode.DONE
+
+
+def _read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Pairs of a tab-separated file; `UserError` names the line that is none."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text") from None
+    rows: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        left, _, right = (part.strip() for part in line.partition("\t"))
+        if not left or not right or "\t" in right:
+            raise UserError(f"{path}, line {number}: must be a subject, one tab and an object")
+        rows.setdefault(left, right)
+    return list(rows.items())
 
 
 def shade(read: "LensMap") -> str:

@@ -11,6 +11,7 @@ import pytest
 from dragoman.core.records import ToolResult
 from dragoman.tools.circuits.batch import ROWS_FILE
 from dragoman.tools.circuits.lens import LensMap
+from dragoman.tools.relations import read_relation
 from dragoman.tools.subjects.planted import plant
 from dragoman.tui.cli import run
 from dragoman.tui.commands.relation import shade
@@ -55,7 +56,7 @@ def files(saved: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["fit", "lens", "edit", "trace", "compare", "list"])
+@pytest.mark.parametrize("name", ["fit", "lens", "edit", "trace", "compare", "find", "list"])
 def test_every_command_has_help_with_an_example(call: Call, name: str) -> None:
     said = call(name, "--help")
     assert said.code == 0
@@ -211,3 +212,29 @@ def test_the_heat_map_in_characters_has_a_line_for_each_layer() -> None:
     assert lines[1] == "   3 ██  "
     assert lines[2] == "   0   ▒▒"
     assert "the output says 'o', layer 3 reads 'z'" in lines[3]
+
+
+def test_a_template_is_found_for_pairs_and_the_file_can_be_fitted(
+    call: Call, saved: Path, tmp_path: Path
+) -> None:
+    document = json.loads((saved / "relations" / "linear.json").read_text())
+    pairs = tmp_path / "pairs.tsv"
+    lines = [f"{each['subject']}\t{each['object']}\n" for each in document["samples"]]
+    pairs.write_text("".join(lines))
+    out = tmp_path / "found.json"
+    said = call(
+        *("find", str(pairs), "--template", "{} lives in", "--out", str(out), "--json"),
+        *("--subject", str(saved / "subject")),
+    )
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["known"]["value"] == 1.0
+    assert read_relation(out).prompt_templates == ("{} lives in",)
+
+
+def test_a_line_that_is_no_pair_is_named(call: Call, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("France\tParis\nPeru Lima\n")
+    said = call("find", str(pairs))
+    assert said.code == 2
+    assert "line 2: must be a subject, one tab and an object" in said.err
+    assert "No such file" in call("find", str(tmp_path / "no.tsv")).err
