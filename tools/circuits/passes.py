@@ -101,9 +101,12 @@ class SharedPrompts:
         cache = copy.copy(self._cache)
         cache.layers = [copy.copy(layer) for layer in self._cache.layers]
         for layer in cache.layers:
-            if isinstance(layer, DynamicLayer) and isinstance(layer.keys, Tensor):
-                layer.keys = layer.keys.expand(count, -1, -1, -1)
-                layer.values = layer.values.expand(count, -1, -1, -1)
+            if not isinstance(layer, DynamicLayer):
+                continue
+            keys, values = layer.keys, layer.values
+            if keys is not None and values is not None:
+                layer.keys = keys.expand(count, -1, -1, -1)
+                layer.values = values.expand(count, -1, -1, -1)
         return cache
 
     @torch.no_grad()

@@ -152,6 +152,8 @@ def test_adding_up_as_it_goes_equals_averaging_whole_expansions(make_tiny, monke
         torch.testing.assert_close(part.maps[layer].weight, whole.maps[layer].weight)
         torch.testing.assert_close(part.maps[layer].bias, whole.maps[layer].bias)
     torch.testing.assert_close(part.final, whole.final)
+    assert part.entity is not None
+    assert whole.entity is not None
     torch.testing.assert_close(part.entity[1], whole.entity[2])
     assert sorted(set(seen)) == [0, 1]
     assert len(seen) == 2 * 8  # four copies at least, 32 rows
@@ -161,6 +163,7 @@ def test_the_embedding_map_is_the_expansion_from_what_enters_the_first_block(mak
     subject = make_tiny("llama")
     fitted = estimate_from(subject, [PROMPT], [0], embedding=True)
     readout = SharedPrompts(subject, [PROMPT]).read()
+    assert fitted.embedding is not None
     torch.testing.assert_close(
         fitted.embedding(readout.embedding)[0], readout.final[0], atol=1e-4, rtol=1e-4
     )

@@ -94,7 +94,9 @@ def test_linear_and_causal():
         for seed in range(5)
     ]
     assert judge(trials).label == "linear here and causal"
-    headline, _ = measure_faithfulness(trials)
+    measured = measure_faithfulness(trials)
+    assert measured is not None
+    headline, _ = measured
     assert headline.scope == "layer 5, 5 splits"
     assert (headline.n, headline.n_failed) == (20, 0)
     assert headline.control == "logit lens"
@@ -105,7 +107,9 @@ def test_the_swap_of_the_whole_h_is_shown_and_need_not_be_beaten():
     rivals = {"random": WEAK, SWAPPED_H: [1] * 20}
     trials = [_trial(named=GOOD, controls=RIVALS, succeeded=GOOD, rivals=rivals)]
     assert judge(trials).label == "linear here and causal"
-    headline, controls = measure_causality(trials)
+    measured = measure_causality(trials)
+    assert measured is not None
+    headline, controls = measured
     assert headline.control == "random"
     assert SWAPPED_H in {each.scope for each in controls}
 

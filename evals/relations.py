@@ -1,0 +1,185 @@
+"""Every relation on one subject, on several splits, beside the figures published for GPT-J.
+
+`python -m dragoman.evals.relations` runs our relations; `--folder` adds those of any folder of
+files in the published format. Each finished (relation, seed) is one line of a jsonl file: stopped
+at any moment, the same command goes on after the last line. The table is made from that file.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import ValidationError
+
+from dragoman.core.errors import ToolError
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
+from dragoman.core.records import Record
+from dragoman.core.settings import Settings
+from dragoman.evals.relations_table import render
+from dragoman.tools.circuits.study import PLANS
+from dragoman.tools.circuits.trial import run_trial
+from dragoman.tools.circuits.trial_record import TrialRecord, record
+from dragoman.tools.circuits.twin import make_twin
+from dragoman.tools.registry import Effort, tools_digest
+from dragoman.tools.relations import Relation, RelationKind, list_relations, load_relation
+from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
+
+
+class Row(Record):
+    """One relation on one split."""
+
+    relation: str
+    """Name of ours, or file name in the folder given."""
+    kind: RelationKind
+    content: str
+    """Content id of the relation: a changed file is not the same relation."""
+    subject_digest: str
+    effort: Effort
+    code: str
+    """Digest of the tools that counted; a table says so when rows differ in it."""
+    seconds: float
+    trial: TrialRecord
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """What makes two rows the same piece of work."""
+        return (
+            self.relation,
+            self.content,
+            self.subject_digest,
+            self.effort,
+            self.trial.seed,
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of earlier runs; a last line that was cut off by a stop is left out."""
+    if not path.exists():
+        return []
+    rows: dict[tuple[str, str, str, str, int], Row] = {}
+    lines = path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is no row of this eval") from None
+        rows[row.key] = row
+    return list(rows.values())
+
+
+def add_row(path: Path, row: Row) -> None:
+    """Append one row, on a line of its own even after a line that was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as opened:
+        opened.seek(0)
+        text = opened.read()
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            opened.truncate(len(whole.encode()))
+        opened.write(f"{row.model_dump_json()}\n")
+
+
+def find_relations(
+    names: Sequence[str], folder: Path | None, say: TextIO
+) -> Iterator[tuple[str, Relation]]:
+    """Ours (or those named) and all files in `folder`; a bad file is told of and left out."""
+    if names or folder is None:
+        for name in names or list_relations():
+            yield name, load_relation(name)
+    for path in sorted(folder.rglob("*.json")) if folder is not None else ():
+        try:
+            yield str(path.relative_to(folder)), load_relation(str(path))
+        except ToolError as error:
+            _say(say, f"left out: {error}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing, then write the table; 0 unless nothing could be judged."""
+    parser = argparse.ArgumentParser(prog="python -m dragoman.evals.relations", description=__doc__)
+    parser.add_argument("relations", nargs="*", help="relations of ours, or files (default: all)")
+    parser.add_argument("--folder", type=Path, help="a folder of files in the published format")
+    parser.add_argument("--subject", default=DEFAULT_SUBJECT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--effort", choices=("quick", "full"), default="full")
+    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--table-only", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    path = options.rows or settings.home / "evals" / "relations.jsonl"
+    relations = dict(find_relations(options.relations, options.folder, sys.stderr))
+    subject = load_subject(options.subject, settings)
+    wanted = {
+        (name, relation.content_id(), subject.identity.digest, options.effort, seed): relation
+        for seed in options.seeds  # seed by seed: a run that is stopped has seen every relation
+        for name, relation in relations.items()
+    }
+    rows = {row.key: row for row in read_rows(path)}
+    missing = [] if options.table_only else [key for key in wanted if key not in rows]
+    twin = make_twin(subject, 0) if missing else None
+    plan = PLANS[options.effort]
+    for place, key in enumerate(missing, start=1):
+        name, content, digest, _, seed = key
+        relation, started = wanted[key], time.monotonic()
+        trial = record(
+            run_trial(subject, relation, plan, seed, lambda done, total, text: None, twin=twin)
+        )
+        seconds = round(time.monotonic() - started, 1)
+        row = Row(
+            relation=name,
+            kind=relation.kind,
+            content=content,
+            subject_digest=digest,
+            effort=options.effort,
+            code=tools_digest(),
+            seconds=seconds,
+            trial=trial,
+        )
+        add_row(path, row)
+        rows[key] = row
+        _say(sys.stderr, f"{place} of {len(missing)}: {name}, seed {seed}: {seconds:.0f} s")
+    chosen = [rows[key] for key in wanted if key in rows]
+    if not chosen:
+        _say(sys.stderr, "no row to make a table of")
+        return 1
+    command = " ".join(["python -m dragoman.evals.relations", *_shown(options)])
+    text = render(
+        [(row.relation, row.kind, row.trial) for row in chosen],
+        subject=subject.identity.name,
+        command=command,
+        seconds=sum(row.seconds for row in chosen),
+        n_codes=len({row.code for row in chosen}),
+    )
+    if options.out is not None:
+        write_atomic(options.out, text)
+    _say(sys.stdout, text)
+    return 0
+
+
+def _shown(options: argparse.Namespace) -> list[str]:
+    shown = [json.dumps(each) if " " in each else each for each in options.relations]
+    if options.folder is not None:
+        shown.append("--folder FOLDER")
+    if options.subject != DEFAULT_SUBJECT:
+        shown.append(f"--subject {Path(options.subject).name}")
+    seeds = " ".join(map(str, options.seeds))
+    return [*shown, f"--seeds {seeds}", f"--effort {options.effort}"]
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{visible(text)}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # stopped: every finished row is kept
+        sys.exit(main())
+    sys.exit(130)
