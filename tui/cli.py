@@ -13,7 +13,17 @@ import typer
 
 from dragoman import __version__
 from dragoman.core.errors import DragomanError, ExitCode
-from dragoman.tui.commands import audit, chat, doctor, memory, relation, report, tool, weights
+from dragoman.tui.commands import (
+    audit,
+    caption,
+    chat,
+    doctor,
+    memory,
+    relation,
+    report,
+    tool,
+    weights,
+)
 from dragoman.tui.commands.output import complain, emit, examples, help_without_command, say
 
 BUG = 70
@@ -33,6 +43,7 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.command("caption", epilog=caption.EXAMPLES)(caption.caption)
 app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.add_typer(tool.app)
 app.add_typer(relation.app)

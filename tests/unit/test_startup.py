@@ -31,6 +31,7 @@ def loaded_after(code: str) -> list[str]:
         ["--help"],
         ["--version"],
         ["audit", "--help"],
+        ["caption", "--help"],
         ["tool", "run", "--help"],
         ["weights", "list"],
         ["memory", "list"],

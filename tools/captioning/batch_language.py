@@ -193,7 +193,8 @@ class LanguageUnits:
         """A group laid out as the tool would lay it out."""
         if asked.block not in self._read:
             self._read_from(asked.block)
-        read, block, scan = (each[asked.block] for each in (self._read, self._blocks, self._scans))
+        read, block = self._read[asked.block], self._blocks[asked.block]
+        scan = self._scan(asked.block)
         nearest = dict(zip(block.units, scan.nearest(), strict=True))
         near = sorted({unit for own in asked.units for unit in nearest[own]})
         place = {unit: number for number, unit in enumerate(near)}

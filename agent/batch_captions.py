@@ -1,0 +1,239 @@
+"""`dragoman caption` without its terminal: what is asked for, run, and left behind."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from dragoman.agent.workbench import Workbench
+from dragoman.core.errors import Interrupted, ToolError, UserError
+from dragoman.core.protocols import Cancelled, Progress
+from dragoman.core.records import Record
+
+if TYPE_CHECKING:
+    from dragoman.tools.captioning.batch import BatchSettings, Describe, Group, Pace
+    from dragoman.tools.captioning.dictionaries import SparseDictionary
+    from dragoman.tools.captioning.units import UnitLayer
+    from dragoman.tools.context import ToolContext
+
+Kind: TypeAlias = Literal["mlp", "resid", "head", "latent"]
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_MOST_NUMBERS = 10_000_000
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What a person asks for; None stands for a default that depends on the subject."""
+
+    layers: str | None = None
+    """Such as '3-8' or '0,4'; by default the one in the middle, of a dictionary its own."""
+    units: str | None = None
+    """Such as '0-31,77'; by default all of each layer."""
+    kind: Kind = "mlp"
+    dictionary: Path | None = None
+    """A sparse autoencoder as safetensors; implies kind `latent`."""
+    corpus: Path | None = None
+    """Texts, or for a vision subject a folder of images; by default those that are at hand."""
+    quick: bool = False
+    pmi: bool = True
+    thorough: bool = False
+    """Also the random twin, the causal check and the slow judges."""
+    seed: int = 0
+    out: Path | None = None
+    resume: bool = False
+
+
+class BatchOutcome(Record):
+    """How a run ended, and where its files are."""
+
+    outcome: Literal["done", "interrupted"]
+    folder: str
+    n_units: int
+    """Units that were asked for."""
+    n_done: int
+    n_new: int
+    """Units that this very run captioned."""
+    n_captioned: int
+    """Units with a caption that beats its floor."""
+    seconds: float
+    files: tuple[str, ...]
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """'3-5,9' as 3, 4, 5, 9, each once and in order; `UserError` names the option."""
+    chosen: dict[int, None] = {}
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise UserError(f"{option} {text!r}: give numbers and ranges, such as 3-8 or 0,4,7")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low or high - low >= _MOST_NUMBERS:
+            raise UserError(f"{option} {text!r}: {part.strip()} is no range of numbers")
+        chosen |= dict.fromkeys(range(low, high + 1))
+    return tuple(sorted(chosen))
+
+
+def caption_all(
+    bench: Workbench,
+    request: BatchRequest,
+    *,
+    on_pace: "Callable[[Pace], None]",
+    progress: Progress,
+    cancelled: Cancelled,
+) -> BatchOutcome:
+    """Caption every unit that is asked for, or go on with a run that was.
+
+    Rows, table, page and atlas are written also when the run is interrupted, as far as it came.
+
+    Raises:
+        UserError: a wrong option, a folder that holds another run, a full disk.
+    """
+    from dragoman.tools.captioning import batch
+    from dragoman.tools.context import ToolContext
+
+    settings = bench.settings
+    context = ToolContext(
+        network=bench.subject,
+        seed=request.seed,
+        home=settings.home,
+        artifacts=settings.artifacts_folder / "captions",
+        cache=settings.cache_folder,
+        weights=settings.weights_folder,
+        chat=bench.chat,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    try:
+        with batch.room(settings.home):
+            run_settings, groups, describe = _units(context, request)
+        folder = request.out or _default_folder(settings.home, run_settings)
+        n_units = sum(len(group.names) for group in groups)
+        last: list[Pace] = []
+
+        def paced(pace: "Pace") -> None:
+            last[:] = [pace]
+            on_pace(pace)
+
+        outcome: Literal["done", "interrupted"] = "done"
+        try:
+            batch.run(folder, run_settings, groups, describe, resume=request.resume, on_pace=paced)
+        except Interrupted:
+            outcome = "interrupted"
+            if not last:
+                raise
+        files, n_captioned = _leave_behind(context, folder, run_settings, n_units)
+    except ToolError as error:  # here it is a person who named the layer
+        raise UserError(str(error)) from None
+    return BatchOutcome(
+        outcome=outcome,
+        folder=str(folder),
+        n_units=n_units,
+        n_done=last[0].done,
+        n_new=last[0].new,
+        n_captioned=n_captioned,
+        seconds=last[0].seconds,
+        files=tuple(map(str, files)),
+    )
+
+
+def _units(
+    context: "ToolContext", request: BatchRequest
+) -> "tuple[BatchSettings, list[Group], Describe]":
+    if context.network.kind == "vision":
+        raise UserError("captioning a vision subject in bulk is not there yet")
+    return _language_units(context, request)
+
+
+def _language_units(
+    context: "ToolContext", request: BatchRequest
+) -> "tuple[BatchSettings, list[Group], Describe]":
+    from dragoman.core.records import Site
+    from dragoman.tools.captioning.batch_language import LanguageUnits
+    from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
+    from dragoman.tools.captioning.dictionaries import load_dictionary
+    from dragoman.tools.captioning.tool import DOCUMENTS
+
+    effort: Literal["quick", "full"] = "quick" if request.quick else "full"
+    layers = _layers(request, context.subject.n_layers)
+    kind = "latent" if request.dictionary is not None else request.kind
+    dictionary = None
+    if kind == "latent":
+        if request.dictionary is None:
+            raise UserError("--kind latent needs the autoencoder: --dictionary FILE.safetensors")
+        if request.kind not in ("mlp", "latent"):
+            raise UserError(f"--dictionary gives latents, and --kind is {request.kind}")
+        if len(layers) != 1:
+            raise UserError("--dictionary reads one layer: name it with --layers")
+        context.subject.check_layer(layers[0])
+        dictionary = load_dictionary(request.dictionary.expanduser(), Site(layer=layers[0]))
+    requests = _requests(context, request, kind, layers, dictionary)
+    corpus = (
+        sample_corpus(context, DOCUMENTS[effort])
+        if request.corpus is None
+        else read_corpus(request.corpus.expanduser(), context.subject.tokenizer, DOCUMENTS[effort])
+    )
+    units = LanguageUnits(
+        context,
+        requests,
+        corpus,
+        effort=effort,
+        pmi=request.pmi,
+        thorough=request.thorough,
+        dictionary=dictionary,
+    )
+    return units.settings, units.groups, units.describe
+
+
+def _requests(
+    context: "ToolContext",
+    request: BatchRequest,
+    kind: Kind,
+    layers: tuple[int, ...],
+    dictionary: "SparseDictionary | None",
+) -> "Mapping[UnitLayer, tuple[int, ...]]":
+    """The units of each layer; a layer that has fewer than were named is told."""
+    from dragoman.tools.captioning.units import UnitLayer, n_units
+
+    named = None if request.units is None else numbers(request.units, "--units")
+    requests = {}
+    for layer in layers:
+        where = UnitLayer(kind=kind, layer=layer)
+        every = n_units(context.subject, where, dictionary)
+        if named is not None and named[-1] >= every:
+            raise UserError(f"--units {request.units}: {where} has units 0 to {every - 1}")
+        requests[where] = tuple(range(every)) if named is None else named
+    return requests
+
+
+def _layers(request: BatchRequest, n_layers: int) -> tuple[int, ...]:
+    if request.layers is None:
+        return (n_layers // 2,)
+    layers = numbers(request.layers, "--layers")
+    if layers[-1] >= n_layers:
+        raise UserError(f"--layers {request.layers}: the subject has layers 0 to {n_layers - 1}")
+    return layers
+
+
+def _default_folder(home: Path, settings: "BatchSettings") -> Path:
+    """One folder a run and its settings, so that the same command finds it again."""
+    name = re.sub(r"[^\w.-]+", "-", settings.subject).strip("-.") or "subject"
+    return home / "captions" / f"{name[:40]}-{settings.digest[:12]}"
+
+
+def _leave_behind(
+    context: "ToolContext", folder: Path, settings: "BatchSettings", n_units: int
+) -> tuple[list[Path], int]:
+    """Table, page and atlas from the rows; the files, and how many units have a caption."""
+    from dragoman.tools.captioning import batch
+    from dragoman.tools.captioning.atlas import Atlas
+    from dragoman.tools.captioning.batch_table import write_table
+    from dragoman.tools.captioning.page import write_page
+
+    with batch.room(folder):
+        page, table = write_page(folder, settings, n_units), write_table(folder)
+        atlas = Atlas(context.home, settings.subject_digest)
+        atlas.store(settings.digest, batch.read_rows(folder))
+    n_captioned = sum(row.caption is not None for row in batch.read_rows(folder))
+    return [page, folder / batch.ROWS_FILE, table], n_captioned
