@@ -85,7 +85,9 @@ def test_fit_prints_exactly_one_object(call: Call, saved: Path) -> None:
     said = call("fit", relation, "--subject", str(saved / "subject"), "--quick", "--json")
     result = ToolResult.model_validate_json(said.out)
     assert said.code == 0
-    assert result.measurement("faithfulness").value == 1.0
+    measured = result.measurement("faithfulness")
+    assert measured is not None
+    assert measured.value == 1.0
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_the_map_shows_the_object_at_the_entity_in_the_planted_layers_alone(plan
     read = read_text(subject, reader.maps, reader.betas, text, fact=fact)
     entity = read.tokens.index(fact.subject)
     for place, layer in enumerate(read.layers):
+        assert read.object_probability is not None
         cells = read.object_probability[place]
         if layer in truth.linear_layers:
             assert read.read[place][entity][0] == fact.object
@@ -168,8 +169,10 @@ def test_recall_counts_up_to_k_and_chance_counts_other_objects():
 
 def test_the_entity_mentioned_last_is_asked_about_and_the_longest():
     relation = load_relation("country_capital")
-    assert mentioned(relation, "From France to Peru.").subject == "Peru"
-    assert mentioned(relation, "Peruvians in France").subject == "France"
+    for text, entity in (("From France to Peru.", "Peru"), ("Peruvians in France", "France")):
+        fact = mentioned(relation, text)
+        assert fact is not None
+        assert fact.subject == entity
     assert mentioned(relation, "nothing here") is None
 
 

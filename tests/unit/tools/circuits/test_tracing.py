@@ -10,6 +10,7 @@ from dragoman.tools.circuits.contributions import (
     TOLERANCE,
     blocks_of,
     contribute,
+    replace_with,
     run_both,
 )
 from dragoman.tools.circuits.duels import Arena, Duel, match
@@ -120,9 +121,7 @@ def test_everything_patched_restores_all(tiny_arena):
     for layer in range(3):
         site = Site(layer=layer)
         clean = arena.activations(arena.clean, [site])[site]
-        answer = arena.answer(
-            arena.corrupted, everyone, [Edit(site, lambda found, clean=clean: clean)]
-        )
+        answer = arena.answer(arena.corrupted, everyone, [replace_with(site, clean)])
         torch.testing.assert_close(answer, arena.answer(arena.clean, everyone))
 
 
@@ -130,7 +129,7 @@ def test_all_blocks_and_the_embeddings_shown_to_the_logits_restore_all(tiny_aren
     arena = tiny_arena
     blocks = blocks_of(3)
     runs = run_both(arena, [ENTRY, *blocks])
-    everything = sum(runs.change(site) for site in (ENTRY, *blocks))
+    everything = torch.stack([runs.change(site) for site in (ENTRY, *blocks)]).sum(0)
     answer = arena.answer(arena.corrupted, range(len(arena)), port(None, 3, everything))
     torch.testing.assert_close(answer, runs.low + runs.gap, atol=1e-4, rtol=1e-4)
 
