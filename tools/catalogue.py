@@ -6,7 +6,9 @@ A new tool is written in its own module, decorated with `@tool`, and named here.
 from dragoman.tools.behaviour.contrast import compare_prompts
 from dragoman.tools.behaviour.knowledge import probe_knowledge
 from dragoman.tools.behaviour.prediction import continue_text, predict_next
+from dragoman.tools.captioning.ablation import ablate_neurons
 from dragoman.tools.captioning.find import find_exemplars
+from dragoman.tools.captioning.score import score_caption
 from dragoman.tools.captioning.search import search_neurons
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.circuits.compare_tool import compare_relations
@@ -33,7 +35,9 @@ TOOLS: dict[str, Tool] = {
         edit_representation,
         find_exemplars,
         caption_neurons,
+        score_caption,
         search_neurons,
+        ablate_neurons,
         recall_findings,
     )
 }

@@ -45,7 +45,7 @@ def probe_knowledge(
     constant guess; as a control the same with the examples' objects exchanged among each other.
     """
     facts = load_relation(relation)
-    shots, tested = _split(facts, ctx.seed)
+    shots, tested = split_facts(facts, ctx.seed)
     if effort == "quick":
         tested = tested[:_QUICK_FACTS]
     ctx.step(0, 3, "asking with examples")
@@ -97,7 +97,7 @@ def probe_knowledge(
     )
 
 
-def _split(facts: Relation, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def split_facts(facts: Relation, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Six examples with objects as different as possible, and all other facts."""
     order = list(facts.samples)
     Random(seed).shuffle(order)

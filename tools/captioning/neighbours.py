@@ -52,6 +52,8 @@ class LayerScan(NamedTuple):
     """Pearson's r of the units that were asked about with all of the layer; -1 with itself."""
     density: Float[ndarray, " units"]
     """Share of tokens at which a unit is above zero."""
+    mean: Float[ndarray, " units"]
+    """Of a unit's activations."""
 
     def nearest(self, k: int = N_NEIGHBOURS) -> tuple[tuple[int, ...], ...]:
         """For each unit asked about the `k` that correlate most with it; above 0 only."""
@@ -111,4 +113,4 @@ class _Sums:
         covariance = self._products / count - mean[self._chosen][:, None] * mean
         correlation = covariance / (spread[self._chosen][:, None] * spread).clamp(min=1e-12)
         correlation[torch.arange(len(self._chosen)), self._chosen] = -1.0
-        return LayerScan(correlation.numpy(), (self._above / count).numpy())
+        return LayerScan(correlation.numpy(), (self._above / count).numpy(), mean.numpy())

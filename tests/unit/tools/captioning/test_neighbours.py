@@ -33,6 +33,7 @@ def test_a_scan_gives_the_correlations_and_densities_of_the_whole_layer(tiny_sub
     values = np.concatenate(rows)
     reference = np.corrcoef(values.T)
     assert scan.density == pytest.approx((values > 0).mean(axis=0), abs=0.01)
+    assert scan.mean == pytest.approx(values.mean(axis=0), abs=1e-5)
     for row, neuron in enumerate((3, 7)):
         others = np.arange(48) != neuron
         assert scan.correlation[row][others] == pytest.approx(reference[neuron][others], abs=1e-3)
