@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import reranking, scoring, senses
-from dragoman.tools.captioning.contexts import Contexts, Sample, contexts_of, draw
+from dragoman.tools.captioning.contexts import Contexts, Sample, contexts_of, draw, ends_of
 from dragoman.tools.captioning.exemplars import Exemplar, UnitSummaries
 from dragoman.tools.captioning.predicates import Predicate, either, holds, phrase
 from dragoman.tools.captioning.proposer import search_over
@@ -177,42 +177,85 @@ class Captioner:
 
         Candidates in free words take part where there is a judge of free text.
         """
-        weighed = [
-            (candidate, evidence)
-            for candidate in candidates
-            if (evidence := self._evidence(unit, candidate)) is not None
-        ]
+        return self._best(unit, self._weighed(unit, candidates), tau)
+
+    def choose_all(
+        self, proposed: Sequence[Sequence[Candidate]], tau: float
+    ) -> list[Chosen | None]:
+        """`choose` for units 0, 1, ...: the subject reads the captions of all of them together."""
+        weighed = [self._weighed(unit, candidates) for unit, candidates in enumerate(proposed)]
+        first = [max(each, key=lambda pair: pair[1]) for each in weighed if each]
+        self._ask_priors([candidate.caption for candidate, _ in first])
+        rivals = []
+        for each in weighed:
+            if each:
+                top, likelihood = max(each, key=lambda pair: pair[1])
+                least = Ranked(likelihood, self._prior(top.caption)).score(tau)
+                rivals += [candidate.caption for candidate, value in each if value >= least]
+        self._ask_priors(rivals)
+        return [self._best(unit, each, tau) for unit, each in enumerate(weighed)]
+
+    def _best(
+        self, unit: int, weighed: Sequence[tuple[Candidate, float]], tau: float
+    ) -> Chosen | None:
         if not weighed:
             return None
-        likelihoods = [reranking.log_likelihood(evidence) for _, evidence in weighed]
         best, ranked = reranking.best(
-            likelihoods, lambda row: self._prior(weighed[row][0].caption), tau
+            [likelihood for _, likelihood in weighed],
+            lambda row: self._prior(weighed[row][0].caption),
+            tau,
         )
         candidate = weighed[best][0]
         return Chosen(candidate, ranked, len(weighed), self._senses(unit, candidate))
 
-    def ask_priors(self, captions: Sequence[str]) -> None:
+    def _weighed(self, unit: int, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
+        """Candidates with log p(E|d), of those for which it can be said."""
+        parts = (self.fit, self.validation)
+        active = [self.active(part, unit) for part in parts]
+        contexts = [
+            part.contexts.any_in(column) for part, column in zip(parts, active, strict=True)
+        ]
+        # Which tokens of a context: only where it is active, the others are told by the contexts.
+        inside = [
+            np.repeat(column, ends_of(part.contexts, part.table.n) - part.contexts.starts)
+            for part, column in zip(parts, contexts, strict=True)
+        ]
+        tokens = [column[rows] for column, rows in zip(active, inside, strict=True)]
+        weighed = []
+        for candidate in candidates:
+            said = self._judged(candidate, contexts[0])
+            marked = [np.zeros_like(column) for column in tokens]
+            if candidate.predicate is not None:
+                held = [holds(candidate.predicate, part.table) for part in parts]
+                said = [
+                    part.contexts.any_in(column) for part, column in zip(parts, held, strict=True)
+                ]
+                marked = [column[rows] for column, rows in zip(held, inside, strict=True)]
+            if said is not None:
+                likelihood = reranking.log_likelihood(
+                    Evidence(said[0], contexts[0], said[1], contexts[1])
+                ) + reranking.log_likelihood(Evidence(marked[0], tokens[0], marked[1], tokens[1]))
+                weighed.append((candidate, likelihood))
+        return weighed
+
+    def _judged(self, candidate: Candidate, truth: Column) -> list[Column] | None:
+        """In which contexts a judge of free text finds the caption; None without judge or need."""
+        if candidate.predicate is not None or self._judge is None:
+            return None
+        if not truth.any() or truth.all():
+            return None
+        scores = [
+            self._judge.scores(candidate.caption, part.texts)
+            for part in (self.fit, self.validation)
+        ]
+        limit = reranking.cut(scores[0], truth)
+        return [each >= limit for each in scores]
+
+    def _ask_priors(self, captions: Sequence[str]) -> None:
         """Ask for log p(d) of many captions at once: one by one costs several times as much."""
         unknown = {each for each in captions if each not in self._known_priors}
         new = sorted(unknown, key=lambda each: (len(each), each))
         self._known_priors |= dict(zip(new, self._priors(new), strict=True))
-
-    def _evidence(self, unit: int, candidate: Candidate) -> Evidence | None:
-        truth = [
-            part.contexts.any_in(self.active(part, unit)) for part in (self.fit, self.validation)
-        ]
-        if candidate.predicate is not None:
-            said = [self.said(part, candidate.predicate) for part in (self.fit, self.validation)]
-        elif self._judge is not None and truth[0].any() and not truth[0].all():
-            scores = [
-                self._judge.scores(candidate.caption, part.texts)
-                for part in (self.fit, self.validation)
-            ]
-            limit = reranking.cut(scores[0], truth[0])
-            said = [each >= limit for each in scores]
-        else:
-            return None
-        return Evidence(said[0], truth[0], said[1], truth[1])
 
     def _prior(self, caption: str) -> float:
         if caption not in self._known_priors:

@@ -99,8 +99,7 @@ def choose_all(
             n_unreadable += unreadable
             proposed[unit] = _distinct([*proposed[unit], *written])
     tau = TAU if pmi else 0.0
-    captioner.ask_priors([each.caption for candidates in proposed for each in candidates])
-    chosen = [captioner.choose(unit, candidates, tau) for unit, candidates in enumerate(proposed)]
+    chosen = captioner.choose_all(proposed, tau)
     return Choices(chosen, answers, n_unreadable)
 
 

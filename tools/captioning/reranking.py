@@ -4,10 +4,11 @@ MILAN takes the description d of exemplars E with the highest log p(d|E) - tau *
 phrase has to owe its probability to the unit and not to being a common phrase. Here
 
 - p(d) is the subject's own probability of the caption's words after a neutral beginning;
-- p(d|E) is proportional to p(E|d) * p(d), where E is which validation contexts the unit is active
-  in, and p(E|d) has two rates: of active contexts among those for which the caption says so, and
-  among the others. Both are measured on the documents that the caption was found on, with half a
-  count added on either side; the validation documents took no part in finding it.
+- p(d|E) is proportional to p(E|d) * p(d), where E is in which validation contexts the unit is
+  active, and at which tokens of those. p(E|d) has two rates for each: of active contexts (tokens)
+  among those for which the caption says so, and among the others. They are measured on the
+  documents that the caption was found on, with half a count added on either side; the validation
+  documents took no part in finding it.
 
 So the score is log p(E|d) + (1 - tau) * log p(d) up to a constant: at tau 0 a caption is as good as
 its posterior probability, at tau 1 as its likelihood.
@@ -50,17 +51,17 @@ class Ranked(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """In which contexts a caption says that its unit is active, and in which it is."""
+    """In which contexts, or at which tokens, a caption says that its unit is active, and it is."""
 
     said_fit: Column
     truth_fit: Column
     said: Column
-    """On the validation contexts, as is `truth`."""
+    """On the validation documents, as is `truth`."""
     truth: Column
 
 
 def log_likelihood(evidence: Evidence) -> float:
-    """The value of log p(E|d) over validation contexts, in nats, with rates from the fit's."""
+    """The value of log p(E|d) on the validation documents, in nats, with rates from the fit's."""
     said_fit, truth_fit, said, truth = evidence
     total = 0.0
     for answer in (True, False):
