@@ -94,7 +94,9 @@ def find_relations(
     if names or folder is None:
         for name in names or list_relations():
             yield name, load_relation(name)
-    for path in sorted(folder.rglob("*.json")) if folder is not None else ():
+    if folder is None:
+        return
+    for path in sorted(folder.rglob("*.json")):
         try:
             yield str(path.relative_to(folder)), load_relation(str(path))
         except ToolError as error:

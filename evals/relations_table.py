@@ -92,7 +92,8 @@ def correlation(pairs: Sequence[tuple[float, float]], seed: int = 0) -> tuple[fl
         product = (centred[..., 0] * centred[..., 1]).sum(axis=1)
         size = np.sqrt((centred**2).sum(axis=1).prod(axis=1))
         # A resample of one relation alone has no correlation: it counts as none.
-        return np.divide(product, size, out=np.zeros_like(product), where=size > 0)
+        quotient: Floats = np.divide(product, size, out=np.zeros_like(product), where=size > 0)
+        return quotient
 
     value = float(of(values[None])[0])
     low, high = bootstrap(values, seed, statistic=of)

@@ -548,7 +548,7 @@ ASKING_TOKENS = REQUEST.model_copy(update={"first_tokens": 3, "max_tokens": 1})
 def test_the_likeliest_first_tokens_come_with_the_reply(
     endpoint: Endpoint, chat: OpenAIChat
 ) -> None:
-    told = [
+    told: list[dict[str, Any]] = [
         {"token": "yes", "logprob": -0.5, "bytes": None},
         {"token": "no", "logprob": -1.0, "bytes": None},
         {"token": "never", "logprob": None, "bytes": None},

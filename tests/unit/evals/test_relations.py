@@ -7,6 +7,7 @@ import pytest
 from dragoman.evals import relations
 from dragoman.evals.relations_table import correlation, gather, render
 from dragoman.tools.circuits.trial_record import Outcomes, TrialRecord
+from dragoman.tools.relations import RelationKind
 
 
 def _outcomes(share, count=20):
@@ -41,7 +42,7 @@ def _render(rows):
 
 
 def test_means_take_only_relations_with_enough_known_held_out_facts():
-    rows = [
+    rows: list[tuple[str, RelationKind, TrialRecord]] = [
         ("large", "factual", _trial(0, 0.8, 0.9)),
         ("large", "factual", _trial(1, 0.9, 0.9)),
         ("small", "factual", _trial(0, 0.0, 0.0, count=10)),

@@ -7,10 +7,10 @@ from dragoman.tools.captioning.assessment import Assessor, judges_for
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.neighbours import Neighbours
-from dragoman.tools.captioning.predicates import Kind, Topic, Word, either, holds
+from dragoman.tools.captioning.predicates import Kind, Predicate, Topic, Word, either, holds
 from dragoman.tools.context import ToolContext
 
-RULES = [
+RULES: list[Predicate] = [
     Word(word="copper"),
     Kind(name="numbers"),
     either(Word(word="saddle"), Word(word="vinegar")),
@@ -147,6 +147,7 @@ def test_free_words_are_judged_by_a_judge_of_free_text(context, captioner):
 def test_without_a_judge_free_words_fail_and_are_counted(context, captioner):
     rest = [Said("some quality of copper", None), None, None, None]
     assessment = Assessor(context, captioner, rest, effort="quick", judges=[]).assess(0, "1.0")
+    assert assessment is not None
     detection = _by_metric(assessment)["detection"]
     assert detection.value == 0.0
     assert detection.n_failed == detection.n > 0

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dragoman.core.errors import IntegrityError, Interrupted, UserError
+from dragoman.core.records import JsonObject
 from dragoman.tools.captioning import batch
 from dragoman.tools.captioning.batch import BatchSettings, Group, Pace, run
 from dragoman.tools.captioning.rows import UnitCaption, row_of_entry
@@ -39,7 +40,12 @@ def settings(**changed: Any) -> BatchSettings:
 
 def row(name: str) -> UnitCaption:
     layer, unit = (int(part) for part in name.split("."))
-    entry = {"unit": name, "caption": f"things like {unit}", "density": 0.01, "note": "x" * 300}
+    entry: JsonObject = {
+        "unit": name,
+        "caption": f"things like {unit}",
+        "density": 0.01,
+        "note": "x" * 300,
+    }
     return row_of_entry("mlp", layer, unit, entry, (), ())
 
 

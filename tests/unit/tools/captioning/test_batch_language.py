@@ -13,7 +13,7 @@ from dragoman.tools.captioning.batch_language import LanguageUnits, ranges
 from dragoman.tools.captioning.corpus import Corpus, read_corpus
 from dragoman.tools.captioning.rows import UnitCaption
 from dragoman.tools.captioning.tool import caption_neurons
-from dragoman.tools.captioning.units import UnitLayer
+from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
 
 NAMES = ("France", "Japan", "a dog", "an animal", "Paris", "Tokyo")
@@ -56,7 +56,7 @@ def test_a_row_says_what_the_tool_says(
     neurons = [3, 7, 20, 40]
     rows = caption(LanguageUnits(context, {MLP: neurons}, corpus, effort="quick"), tmp_path / "out")
     arguments = caption_neurons.parse(
-        {"layer": 1, "neurons": neurons, "corpus": str(corpus_file), "effort": "quick"}
+        {"layer": 1, "neurons": [*neurons], "corpus": str(corpus_file), "effort": "quick"}
     )
     experiment = caption_neurons.experiment(arguments, subject_digest="", seed=0)
     result = caption_neurons.run(context, experiment)
@@ -123,7 +123,7 @@ def test_one_pass_serves_all_groups_that_memory_has_room_for(
 ) -> None:
     monkeypatch.setattr(batch_language, "GROUP_UNITS", 3)
     passes: list[int] = []
-    read = batch_language.read_layers
+    read = read_layers
 
     def counting(*args: Any, **options: Any) -> Any:
         passes.append(sum(map(len, args[3].values())))

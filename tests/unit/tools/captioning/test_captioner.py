@@ -144,6 +144,7 @@ def test_free_words_compete_through_a_judge_and_only_through_one(planted):
     candidates, unreadable = readable(["what shines", "mysterious vibes"], "a chat model")
     assert unreadable == 2
     chosen = with_judge.choose(0, candidates, TAU)
+    assert chosen is not None
     assert chosen.candidate.caption == "what shines"
     assert chosen.candidate.predicate is None
     assert chosen.senses == ()
@@ -163,15 +164,19 @@ def test_two_senses_have_a_caption_a_share_and_a_score_each(planted):
         planted, activations, len(RULES), seed=0, priors=_by_length, vectors=_letters
     )
     chosen = captioner.choose(3, captioner.propose(3), TAU)
+    assert chosen is not None
     assert {sense.caption for sense in chosen.senses} == {'the word "saddle"', 'the word "vinegar"'}
     shares = [sense.share for sense in chosen.senses]
     assert shares == sorted(shares, reverse=True)
     assert 0.7 < sum(shares) <= 1
     for sense in chosen.senses:
         # Noise above the threshold counts against every sense.
+        assert sense.detection is not None
         assert sense.detection.balanced_accuracy > 0.7
         assert sense.detection.n_active < len(captioner.samples[3].active)
-    (only,) = captioner.choose(0, captioner.propose(0), TAU).senses
+    plain = captioner.choose(0, captioner.propose(0), TAU)
+    assert plain is not None
+    (only,) = plain.senses
     assert only.caption == 'the word "copper"'
 
 

@@ -14,7 +14,7 @@ from dragoman.tools.captioning.causal import (
     vocabulary_table,
 )
 from dragoman.tools.captioning.neighbours import scan_layer
-from dragoman.tools.captioning.predicates import Not, Word, either
+from dragoman.tools.captioning.predicates import Not, Predicate, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
@@ -50,6 +50,7 @@ def lab(tmp_path_factory):
     down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
     direction = unembedding[subject.tokenizer.convert_tokens_to_ids(promoted)].mean(0)
     neuron = names["colours"].neuron
+    assert isinstance(down, torch.Tensor)
     with torch.no_grad():
         # All units make some answer likelier, and write as much as each other.
         some = spoken[torch.from_numpy(generator.integers(2, len(spoken), subject.d_mlp))]
@@ -69,6 +70,7 @@ def lab(tmp_path_factory):
 
 
 def _words(words):
+    predicate: Predicate
     predicate, *rest = [Word(word=word.casefold()) for word in words]
     for each in rest:
         predicate = either(predicate, each)

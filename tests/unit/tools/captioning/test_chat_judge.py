@@ -24,7 +24,7 @@ class Answers:
         self.requests.append(request)
         agrees = "copper" in request.messages[0].content.splitlines()[-1]
         word = "yes" if agrees else "no"
-        tokens = ()
+        tokens: tuple[TokenProbability, ...] = ()
         if request.first_tokens and self.tells:
             share = 0.6 if agrees else 0.55
             tokens = (

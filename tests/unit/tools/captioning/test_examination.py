@@ -36,7 +36,7 @@ def context(make_tiny, tmp_path_factory):
 
 def _run(context, corpus_file, **arguments):
     parsed = caption_neurons.parse(
-        {"layer": 1, "neurons": NEURONS, "corpus": str(corpus_file), **arguments}
+        {"layer": 1, "neurons": [*NEURONS], "corpus": str(corpus_file), **arguments}
     )
     experiment = caption_neurons.experiment(
         parsed, subject_digest=context.subject.identity.digest, seed=0

@@ -18,6 +18,12 @@ def marking():
     return mark(CONTEXTS, ACTIVE, SAMPLE, neighbours=NEIGHBOUR, nearby=np.arange(6, 10), seed=0)
 
 
+def _score(column, right, wrong):
+    detection = fuzz(column, right, wrong)
+    assert detection is not None
+    return detection
+
+
 def test_right_markings_are_the_active_tokens_and_wrong_ones_are_as_many_silent_tokens(marking):
     assert [marked.context for marked in marking.right] == list(range(6))
     for right, wrong in zip(marking.right, marking.wrong, strict=True):
@@ -34,23 +40,23 @@ def test_hard_markings_are_where_neighbours_are_active(marking):
 
 
 def test_the_true_rule_scores_one_and_its_opposite_nought(marking):
-    assert fuzz(ACTIVE, marking.right, marking.wrong).balanced_accuracy == 1.0
-    assert fuzz(~ACTIVE, marking.right, marking.wrong).balanced_accuracy == 0.0
+    assert _score(ACTIVE, marking.right, marking.wrong).balanced_accuracy == 1.0
+    assert _score(~ACTIVE, marking.right, marking.wrong).balanced_accuracy == 0.0
 
 
 def test_a_rule_of_the_neighbours_fails_on_hard_markings_alone(marking):
     hard = (*marking.hard, marking.hard[0])
     both = ACTIVE | NEIGHBOUR
-    assert fuzz(both, marking.right, marking.wrong).balanced_accuracy == 1.0
-    assert fuzz(both, marking.right, hard).balanced_accuracy == 0.5
+    assert _score(both, marking.right, marking.wrong).balanced_accuracy == 1.0
+    assert _score(both, marking.right, hard).balanced_accuracy == 0.5
 
 
 def test_saying_yes_to_every_token_is_worth_chance(marking):
-    assert fuzz(np.ones(80, bool), marking.right, marking.wrong).balanced_accuracy == 0.5
+    assert _score(np.ones(80, bool), marking.right, marking.wrong).balanced_accuracy == 0.5
 
 
 def test_what_cannot_be_checked_is_counted_as_failed(marking):
-    detection = fuzz(None, marking.right, marking.wrong)
+    detection = _score(None, marking.right, marking.wrong)
     assert detection.n_failed == 12
     assert detection.balanced_accuracy == 0.0
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dragoman.core.errors import IntegrityError, Interrupted, ToolError, UserError
+from dragoman.core.files import write_atomic
 from dragoman.core.records import Site
 from dragoman.tools.captioning import passes, silence, store
 from dragoman.tools.captioning.corpora import open_corpus
@@ -200,7 +201,7 @@ def test_a_full_disk_keeps_what_is_finished_and_the_run_goes_on_exactly(
 ):
     corpus = _corpus(_texts(90))
     whole = collect(context, corpus, WHERES, shard_tokens=400, folder=tmp_path / "whole")
-    real, room = store.save_file, [5]
+    real, room = save_file, [5]
 
     def save(tensors, path):
         room[0] -= 1
@@ -224,7 +225,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_shard(context, tmp_path, mon
     corpus = _corpus(_texts(90))
     whole = collect(context, corpus, WHERES, shard_tokens=400, folder=tmp_path / "whole")
     folder = tmp_path / "killed"
-    real, commits = store.write_atomic, []
+    real, commits = write_atomic, []
 
     def write(path, content):
         # Killed after the statistics were written, before the manifest names them.

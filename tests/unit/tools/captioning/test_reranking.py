@@ -62,7 +62,7 @@ def test_the_pruned_choice_is_the_choice_among_all(tau):
         likelihoods = generator.normal(-50, 5, 12).round(1).tolist()
         priors = (-generator.exponential(20, 12)).tolist()
         scores = [Ranked(*pair).score(tau) for pair in zip(likelihoods, priors, strict=True)]
-        asked = []
+        asked: list[int] = []
 
         def prior(row, priors=priors, asked=asked):
             asked.append(row)

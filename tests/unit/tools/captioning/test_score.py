@@ -95,7 +95,10 @@ def test_a_chat_model_judges_too_and_its_calls_are_counted(lab):
     assert scores["chat_fuzzing"].n == 16
     assert result.output["chat_calls"] > 32
     again = call("words about colours", chat=SaysYes())
-    assert again.output["chat_replies_from_cache"] == result.output["chat_calls"] - 1 + result.output["chat_replies_from_cache"]
+    assert (
+        again.output["chat_replies_from_cache"]
+        == result.output["chat_calls"] - 1 + result.output["chat_replies_from_cache"]
+    )
 
 
 def test_a_caption_from_outside_is_escaped(lab):

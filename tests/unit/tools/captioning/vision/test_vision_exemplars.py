@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from dragoman.core.errors import Interrupted, ToolError, UserError
@@ -19,6 +20,7 @@ from dragoman.tools.captioning.vision.exemplars import BATCH, collect
 from dragoman.tools.captioning.vision.images import ImageSet, Undecodable
 from dragoman.tools.captioning.vision.masks import masks, upsampled
 from dragoman.tools.captioning.vision.store import VisionExemplars, merged
+from dragoman.tools.captioning.vision.tally import LayerTally
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.vision import Preprocessing, VisionLayer, VisionSubject
 
@@ -117,7 +119,7 @@ def test_a_mask_is_the_upsampled_map_above_the_dataset_wide_quantile(context: To
 
 
 def test_a_clipped_unit_has_a_mask_all_the_same() -> None:
-    tally = exemplars.LayerTally(1, (4, 4))
+    tally = LayerTally(1, (4, 4))
     tally.see(torch.arange(8), torch.full((8, 1, 4, 4), 6.0) * torch.eye(4))
     tensors = tally.tensors()
     assert QuantileSketch.RELATIVE_ERROR > 0
@@ -231,7 +233,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_finished(
     context: ToolContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exemplars, "CHECKPOINT_BATCHES", 1)
-    real, calls = store.save_file, iter(range(9))
+    real, calls = save_file, iter(range(9))
 
     def fill_up(tensors: Any, path: Path) -> None:
         if next(calls) == 1:
