@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("core", "prompts", "tools", "agent", "evals", "tui")
-SHIPPED = {".py", ".md", ".tcss", ".json", ".yaml", ".j2", ".css"}
+SHIPPED = {".py", ".md", ".tcss", ".json", ".yaml", ".j2", ".css", ".js"}
 
 
 def lost_links(root: Path) -> list[str]:
