@@ -71,7 +71,7 @@ def test_a_true_caption_holds_and_a_false_one_does_not(lab):
     assert detection.value > 0.8
     assert detection.ci95[0] > detection.baseline
     assert true.measurement("fuzzing", scope).value > 0.9
-    assert true.measurement("simulation", scope).value > 0.9
+    assert true.measurement("simulation", scope).value > 0.4
     assert true.measurement("causal_effect", scope) is not None
     assert false.output["holds"] is False
     assert false.measurement("detection", scope).value < 0.7
