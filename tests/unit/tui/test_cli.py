@@ -65,13 +65,17 @@ def test_every_help_shows_an_example_of_that_very_command(
 
 def test_the_commands_are_the_documented_ones(call: Call) -> None:
     documented = {
-        *("audit", "chat", "doctor"),
+        *("audit", "chat", "doctor", "caption"),
+        *(
+            f"relation {name}"
+            for name in ("fit", "lens", "edit", "trace", "compare", "list", "find")
+        ),
         *("tool list", "tool describe", "tool run"),
         *("report list", "report show", "report export"),
         *("memory list", "memory search"),
         *("weights list", "weights pull", "weights verify"),
     }
-    groups = {"", "tool", "report", "memory", "weights"}
+    groups = {"", "tool", "report", "memory", "weights", "relation"}
     assert {" ".join(path) for path in COMMANDS} == documented | groups
 
 
