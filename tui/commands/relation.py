@@ -233,7 +233,7 @@ def trace(
     quick: _Quick = False,
     as_json: _Json = False,
 ) -> int:
-    """Find the layers, tokens, blocks and paths that decide a relation's facts."""
+    """Find where in the subject a relation is decided."""
     arguments: JsonObject = {"relation": relation, "entity": entity, "effort": _effort(quick)}
     return _one(("trace_fact", arguments), [relation], subject, seed, as_json)
 
@@ -280,7 +280,7 @@ def find(
     seed: _Seed = 0,
     as_json: _Json = False,
 ) -> int:
-    """Find the template through which the subject knows most of some pairs.
+    """Find the template that draws most of some pairs.
 
     Tried are yours, those of our relations and general ones. Half of the pairs choose, the other
     half is reported.
