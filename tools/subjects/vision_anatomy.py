@@ -16,6 +16,8 @@ from dragoman.core.errors import UserError
 from dragoman.tools.subjects.vision import Layout, VisionLayer
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+_PREFIX_TOKENS = 32
+"""Class, distillation and register tokens: never more than so many stand before the patches."""
 _POOLS = ("pool", "upsample", "flatten")
 _ACTIVATIONS = (
     nn.ReLU,
@@ -105,13 +107,15 @@ def _mlp_layers(once: Sequence[_Call], calls: Sequence[_Call]) -> list[VisionLay
             layers.append(_layer(call, call.shape[-1], call.shape[1:3], "channels_last"))
         elif len(call.shape) == 3:
             grid = _token_grid(call.shape[1], cut)
-            layers.append(_layer(call, call.shape[-1], grid, "tokens"))
+            # What mixes places instead (MLP-Mixer) has channels where tokens should be.
+            if call.shape[1] - math.prod(grid) <= _PREFIX_TOKENS:
+                layers.append(_layer(call, call.shape[-1], grid, "tokens"))
     return layers
 
 
 def _block_layers(model: nn.Module, once: Sequence[_Call]) -> list[VisionLayer]:
     whole = {call.name for call in once if len(call.shape) == 4}
-    candidates = _parts(model, "", whole)
+    candidates = _parts(model, "", whole, _n_convs(model) / 2)
     kept: list[_Call] = []
     pooled = True
     for call in once:
@@ -133,27 +137,21 @@ def _block_layers(model: nn.Module, once: Sequence[_Call]) -> list[VisionLayer]:
     return [_layer(call, call.shape[1], call.shape[2:4], "channels_first") for call in spatial]
 
 
-def _parts(module: nn.Module, prefix: str, whole: set[str]) -> set[str]:
+def _parts(module: nn.Module, prefix: str, whole: set[str], most: float) -> set[str]:
     """Names of the blocks and lone modules that a network is a plain sequence of.
 
-    `whole` names what gives a spatial map; what gives something else is looked into.
+    `whole` names what gives a spatial map; what gives something else is looked into, and so is
+    what holds more than `most` convolutions: a backbone in its wrapper.
     """
     names = set()
     for name, child in module.named_children():
         path = f"{prefix}{name}"
-        sequence = type(child) in {nn.Sequential, nn.ModuleList} or _is_backbone(child)
-        if sequence or (path not in whole and list(child.children())):
-            names |= _parts(child, f"{path}.", whole)
+        sequence = type(child) in {nn.Sequential, nn.ModuleList}
+        if sequence or _n_convs(child) > most or (path not in whole and list(child.children())):
+            names |= _parts(child, f"{path}.", whole, most)
         else:
             names.add(path)
     return names
-
-
-def _is_backbone(module: nn.Module) -> bool:
-    """A part that itself holds long sequences: the encoder of a wrapped network."""
-    held = [each for each in module.children() if type(each) in {nn.Sequential, nn.ModuleList}]
-    blocks = [block for each in held for block in each.children() if list(block.children())]
-    return len(blocks) > 1 and not list(module.parameters(recurse=False))
 
 
 def _is_patches(call: _Call) -> bool:
@@ -172,6 +170,11 @@ def _token_grid(n_tokens: int, cut: tuple[int, ...] | None) -> tuple[int, int]:
         return cut[0], cut[1]
     side = math.isqrt(n_tokens)
     return side, side
+
+
+def _n_convs(module: nn.Module) -> int:
+    """Convolutions in a module, at any depth."""
+    return sum(isinstance(each, nn.Conv2d) for each in module.modules())
 
 
 def _layer(call: _Call, n_units: int, grid: Sequence[int], layout: Layout) -> VisionLayer:

@@ -30,6 +30,7 @@ LIBRARIES = ("torchvision", "timm")
 _NAME = re.compile(rf"({'|'.join(LIBRARIES)}):([\w.-]+)(?:@(.+))?")
 _NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
 """Keys under which training scripts keep the weights beside the optimiser's state."""
+_PARALLEL = "module."
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -126,7 +127,7 @@ def _torchvision(
     models: Any, architecture: str, state: Mapping[str, Tensor]
 ) -> tuple[nn.Module, Preprocessing]:
     def build(n_classes: int) -> nn.Module:
-        extra = {"aux_logits": True} if any("aux" in key for key in state) else {}
+        extra = {"aux_logits": True} if any("aux" in key.lower() for key in state) else {}
         if architecture in {"googlenet", "inception_v3"}:
             extra |= {"init_weights": False}
             extra.setdefault("aux_logits", False)
@@ -179,8 +180,8 @@ def _filled(build: Any, state: Mapping[str, Tensor]) -> nn.Module:
             model = build(given[0])
             break
     try:
-        model.load_state_dict(dict(state))
-    except RuntimeError as error:
+        model.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise UserError(
             f"the weights do not fit this architecture: {(reason[1:] or reason)[0].strip()}"
@@ -204,7 +205,9 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
         raise UserError(f"weights {str(path)!r}: holds no state dict")
-    return {key.removeprefix("module."): weight for key, weight in state.items()}
+    if not all(key.startswith(_PARALLEL) for key in state):
+        return state  # with the versions that some modules note in it
+    return {key.removeprefix(_PARALLEL): weight for key, weight in state.items()}
 
 
 def _from_folder(folder: Path) -> VisionSubject:

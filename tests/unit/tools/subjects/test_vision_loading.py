@@ -196,6 +196,24 @@ class Outer(nn.Module):
         return made
 
 
+class Mixer(nn.Module):
+    """MLPs over places and over channels in turn: only the latter have units with a place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 64, 8, stride=8)
+        self.over_places = nn.Sequential(nn.Linear(16, 40), nn.GELU(), nn.Linear(40, 16))
+        self.over_channels = nn.Sequential(nn.Linear(64, 80), nn.GELU(), nn.Linear(80, 64))
+        self.fc = nn.Linear(64, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.cut(images).flatten(2)
+        hidden = (hidden + self.over_places(hidden)).transpose(1, 2)
+        hidden = hidden + self.over_channels(hidden)
+        logits: torch.Tensor = self.fc(hidden.mean(1))
+        return logits
+
+
 class ChannelsLast(nn.Module):
     """An MLP over places whose channels come last, as in ConvNeXt and Swin."""
 
@@ -235,6 +253,33 @@ def test_channels_that_come_last_are_read_and_ablated_as_units(pixels: torch.Ten
     ablated = subject.logits(pixels, {0: [3]})
     model.narrow.weight.data[:, 3] = 0
     torch.testing.assert_close(ablated, model(pixels))
+
+
+def test_what_mixes_places_has_no_units_with_a_place() -> None:
+    subject = make_vision(Mixer(), "mixer", PLAIN)
+    assert (subject.layers, subject.units) == (("over_channels.1",), (80,))
+    assert subject.grid(0) == (4, 4)
+
+
+def test_the_inside_of_a_block_is_not_taken_for_blocks() -> None:
+    def block(width: int) -> nn.Module:
+        class Block(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Sequential(
+                    nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.ReLU6()),
+                    nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.BatchNorm2d(width)),
+                )
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                made: torch.Tensor = images + self.conv(images)
+                return made
+
+        return Block()
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), *(block(4) for _ in range(3)))
+    model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    assert make_vision(model, "blocks", PLAIN).layers == ("0.0", "0.1", "0.2", "0.3")
 
 
 def test_what_classifies_nothing_is_no_subject() -> None:
