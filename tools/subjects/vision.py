@@ -5,7 +5,6 @@ it is at each place of the image. Transformers' patch tokens are laid out as the
 were cut from, without the class token that stands before them (arXiv:2201.11114, section 4).
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
@@ -101,27 +100,6 @@ class VisionSubject:
         return type(self)(
             model,
             name,
-            layers=self._layers,
-            preprocessing=self.preprocessing,
-            n_classes=self.n_classes,
-            labels=self.labels,
-            architecture=self.identity.architecture,
-        )
-
-    def random_twin(self, seed: int) -> "VisionSubject":
-        """The same architecture with each weight tensor's entries in random order: a control.
-
-        Every layer keeps the distribution of its weights, and biases and normalisation stay.
-        """
-        model = copy.deepcopy(self.model)
-        generator = torch.Generator().manual_seed(seed)
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-                weight.copy_(weight.flatten()[order].reshape(weight.shape))
-        return VisionSubject(
-            model,
-            f"{self.identity.name} with random weights (seed {seed})",
             layers=self._layers,
             preprocessing=self.preprocessing,
             n_classes=self.n_classes,
