@@ -1,0 +1,337 @@
+"""Are planted units described by what they do? Sixty rules, their rivals, and two controls.
+
+    python -m dragoman.evals.planted_units --out docs/evals/planted_units.md
+
+A subject whose sixty units follow rules that were written down (`tools/subjects/planted_units.py`)
+is captioned as `caption_neurons` captions it, without a chat model. A unit is *recovered* if it is
+given a caption and the caption's predictions agree with the rule on fresh texts, token by token:
+balanced accuracy of at least .9 over all tokens, and once more where the only tokens without the
+rule are those at which the unit's rival fires. How the caption is worded makes no difference.
+
+The same units with their activations in random order, and the neurons of the random twin, have no
+rule: whatever is claimed of them is false. `--tune` measures values of tau on other seeds.
+
+The texts' words are unknown to most captions, so log p(d) is the default subject's.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
+from dragoman.core.settings import Settings
+from dragoman.evals.planted_units_table import Outcome, Run, Trial, render, render_tuning
+from dragoman.tools.captioning import senses
+from dragoman.tools.captioning.captioner import Captioner, Chosen
+from dragoman.tools.captioning.corpus import sample_corpus
+from dragoman.tools.captioning.describing import choose_all, table_of
+from dragoman.tools.captioning.meanings import embedder
+from dragoman.tools.captioning.predicates import Predicate, holds
+from dragoman.tools.captioning.proposer import search_over
+from dragoman.tools.captioning.reranking import log_priors
+from dragoman.tools.captioning.tokens import Column
+from dragoman.tools.captioning.units import read_units
+from dragoman.tools.context import ToolContext
+from dragoman.tools.subjects.packaged import load_smollm2
+from dragoman.tools.subjects.planted_units import UNIT_LAYER, PlantedUnits, plant_units
+from dragoman.tools.subjects.planted_units_rules import UnitRule
+from dragoman.tools.subjects.planted_units_words import Rule
+
+RECOVERED = 0.9
+N_DOCUMENTS = 1000
+N_FRESH = 400
+TAUS = (0.0, 0.2, 0.5, 0.8, 0.9, 0.95, 1.0)
+_FRESH_SEED = 10_000
+_SILENT_TWIN = 60
+"""Neurons of the random twin that are captioned, and as many decoys."""
+
+
+class Laboratory:
+    """One seed's subject with its texts, and fresh ones."""
+
+    def __init__(self, seed: int, home: Path, settings: Settings, n_documents: int) -> None:
+        self.seed, self._settings = seed, settings
+        self.planted: PlantedUnits = plant_units(seed)
+        self.context = self._context(home, seed)
+        self.documents = sample_corpus(self.context, n_documents).documents
+        self.table = table_of(self.context, self.documents)
+        fresh = sample_corpus(self._context(home, seed + _FRESH_SEED), N_FRESH).documents
+        self.fresh = table_of(self.context, fresh).with_meanings(self.table.meanings)
+        self._fresh_words = [document.split() for document in fresh]
+        self._rules: dict[Rule, Column] = {}
+
+    def _context(self, home: Path, seed: int) -> ToolContext:
+        return ToolContext(
+            self.planted.subject,
+            seed,
+            home,
+            home / "artifacts",
+            home / "cache",
+            weights=self._settings.weights_folder,
+        )
+
+    def activations(self, neurons: Sequence[int], *, twin: bool = False) -> ndarray:
+        """Activations of neurons of the unit layer, on the captioner's texts."""
+        subject = self.planted.random_twin if twin else self.planted.subject
+        context = self.context if not twin else self._twin_context(subject)
+        return read_units(context, self.documents, self.table, UNIT_LAYER, neurons)
+
+    def _twin_context(self, subject: object) -> ToolContext:
+        from dataclasses import replace
+
+        return replace(self.context, network=subject)  # type: ignore[arg-type]
+
+    def truth(self, rule: Rule) -> Column:
+        """Where the rule holds in the fresh texts."""
+        if rule not in self._rules:
+            self._rules[rule] = np.concatenate(
+                [self.planted.holds(rule, words) for words in self._fresh_words]
+            )
+        return self._rules[rule]
+
+    def captioner(
+        self,
+        activations: Float[ndarray, "tokens units"],
+        n_requested: int,
+        priors: Callable[[Sequence[str]], list[float]],
+    ) -> Captioner:
+        """As the tool makes it, with the default subject's log p(d)."""
+        return Captioner(
+            self.table,
+            activations,
+            n_requested,
+            seed=self.seed,
+            priors=priors,
+            vectors=embedder(self.context),
+        )
+
+
+def balanced_accuracy(said: Column, truth: Column, among: Column | None = None) -> float | None:
+    """Mean of the rates of yes where `truth` holds and of no where it does not.
+
+    `among`: only these of the tokens without the rule count; None if there are none.
+    """
+    without = ~truth if among is None else ~truth & among
+    if not without.any() or not truth.any():
+        return None
+    return float((said[truth].mean() + (~said[without]).mean()) / 2)
+
+
+def evaluate(
+    laboratory: Laboratory,
+    priors: Callable[[Sequence[str]], list[float]],
+    report: Callable[[str], None],
+) -> Trial:
+    """All units of one seed, with and without PMI, and both controls."""
+    planted = laboratory.planted
+    units = planted.planned.units
+    activations = laboratory.activations([*planted.neurons, *planted.rivals])
+    captioner = laboratory.captioner(activations, len(units), priors)
+    names = [unit.name for unit in units]
+    began = time.monotonic()
+    runs = {}
+    for pmi in (True, False):
+        choices = choose_all(laboratory.context, captioner, names, pmi=pmi)
+        runs[pmi] = _run(laboratory, captioner, choices.chosen, units)
+        report(f"seed {laboratory.seed}: {'with' if pmi else 'without'} PMI")
+    seconds = (time.monotonic() - began) / 2
+    shuffled = np.random.default_rng([laboratory.seed, 7]).permuted(activations, axis=0)
+    false_shuffled = _claims(laboratory, shuffled, names, priors)
+    report(f"seed {laboratory.seed}: shuffled activations")
+    neurons = np.random.default_rng([laboratory.seed, 8]).permutation(160)[: 2 * _SILENT_TWIN]
+    random_ = laboratory.activations(neurons.tolist(), twin=True)
+    false_random = _claims(laboratory, random_, names, priors)
+    report(f"seed {laboratory.seed}: random twin")
+    return Trial(
+        seed=laboratory.seed,
+        with_pmi=runs[True],
+        without_pmi=runs[False],
+        shuffled=false_shuffled,
+        random=false_random,
+        senses=dict(_sense_methods(laboratory, captioner, units)),
+        units_per_second=len(units) / seconds,
+        search_units_per_second=_search_rate(captioner, len(units)),
+    )
+
+
+def _run(
+    laboratory: Laboratory,
+    captioner: Captioner,
+    chosen: Sequence[Chosen | None],
+    units: Sequence[UnitRule],
+) -> Run:
+    predicates = [None if each is None else each.candidate.predicate for each in chosen]
+    outcomes = []
+    for row, unit in enumerate(units):
+        score, each, predicate = captioner.score(row, predicates), chosen[row], predicates[row]
+        truth, rival = laboratory.truth(unit.rule), laboratory.truth(unit.rival)
+        accuracy = apart = None
+        if predicate is not None:
+            said = holds(predicate, laboratory.fresh)
+            accuracy = balanced_accuracy(said, truth)
+            apart = balanced_accuracy(said, truth, rival)
+        claimed = score is not None and score.beats_floor
+        right = accuracy is not None and accuracy >= RECOVERED
+        told_apart = apart is None or apart >= RECOVERED
+        outcomes.append(
+            Outcome(
+                name=unit.name,
+                composed=unit.composed,
+                caption="" if each is None else each.candidate.caption,
+                claimed=claimed,
+                accuracy=accuracy,
+                apart=apart,
+                detection=None if score is None else score.detection.balanced_accuracy,
+                floor=None if score is None else score.floor_mean,
+                recovered=claimed and right and told_apart,
+                n_senses=0 if each is None else len(each.senses),
+            )
+        )
+    return Run(tuple(outcomes))
+
+
+def _claims(
+    laboratory: Laboratory,
+    activations: ndarray,
+    names: Sequence[str],
+    priors: Callable[[Sequence[str]], list[float]],
+) -> tuple[str, ...]:
+    """The captions that are given to units without a rule; '' for those that get none."""
+    captioner = laboratory.captioner(activations, len(names), priors)
+    chosen = choose_all(laboratory.context, captioner, names).chosen
+    predicates = [None if each is None else each.candidate.predicate for each in chosen]
+    claims = []
+    for row, each in enumerate(chosen):
+        score = captioner.score(row, predicates)
+        claimed = each is not None and score is not None and score.beats_floor
+        claims.append(each.candidate.caption if claimed and each is not None else "")
+    return tuple(claims)
+
+
+def _sense_methods(
+    laboratory: Laboratory, captioner: Captioner, units: Sequence[UnitRule]
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Of the two-sense units, how many have both senses told, by each way of telling them."""
+    vectors, table = embedder(laboratory.context), captioner.fit.table
+    search = search_over(table)
+    asked = [row for row, unit in enumerate(units) if unit.senses]
+    ways: dict[str, Callable[[int], tuple[Predicate, ...]]] = {}
+    if vectors is not None:
+        ways["clusters of embedded words"] = lambda row: senses.by_clusters(
+            table, captioner.active(captioner.fit, row), search, vectors
+        )
+        ways["disjuncts, by embedding"] = lambda row: _disjuncts(captioner, row, vectors)
+    ways["disjuncts, by form"] = lambda row: _disjuncts(captioner, row, None)
+    for name, way in ways.items():
+        told = sum(_both_told(laboratory, units[row], way(row)) for row in asked)
+        yield name, (told, len(asked))
+
+
+def _disjuncts(
+    captioner: Captioner, row: int, vectors: senses.Vectors | None
+) -> tuple[Predicate, ...]:
+    found = [each.predicate for each in captioner.propose(row) if each.predicate and not each.parts]
+    return senses.by_disjuncts(found[0], vectors) if found else ()
+
+
+def _both_told(laboratory: Laboratory, unit: UnitRule, predicates: Sequence[Predicate]) -> bool:
+    told: list[int] = []
+    for sense in unit.senses:
+        truth = laboratory.truth(sense)
+        accuracies = [
+            balanced_accuracy(holds(predicate, laboratory.fresh), truth) or 0.0
+            for predicate in predicates
+        ]
+        if not accuracies or max(accuracies) < RECOVERED:
+            return False
+        told.append(int(np.argmax(accuracies)))
+    return len(set(told)) == len(told)
+
+
+def _search_rate(captioner: Captioner, n_units: int) -> float:
+    began = time.monotonic()
+    search = search_over(captioner.fit.table)
+    for unit in range(n_units):
+        search.propose(captioner.active(captioner.fit, unit))
+    return n_units / (time.monotonic() - began)
+
+
+def tune(
+    laboratories: Sequence[Laboratory],
+    priors: Callable[[Sequence[str]], list[float]],
+) -> dict[float, tuple[int, int, float]]:
+    """For each tau the units recovered, those tried, and the captions' mean number of words."""
+    counted: dict[float, tuple[int, int, float]] = {}
+    prepared = []
+    for laboratory in laboratories:
+        planted = laboratory.planted
+        activations = laboratory.activations([*planted.neurons, *planted.rivals])
+        captioner = laboratory.captioner(activations, len(planted.neurons), priors)
+        proposed = [captioner.propose(row) for row in range(len(planted.neurons))]
+        prepared.append((laboratory, captioner, proposed))
+    for tau in TAUS:
+        recovered = n = 0
+        words: list[int] = []
+        for laboratory, captioner, proposed in prepared:
+            units = laboratory.planted.planned.units
+            chosen = captioner.choose_all(proposed, tau)
+            run = _run(laboratory, captioner, chosen, units)
+            recovered += sum(each.recovered for each in run.outcomes)
+            n += len(units)
+            words += [len(each.caption.split()) for each in run.outcomes if each.caption]
+        counted[tau] = (recovered, n, float(np.mean(words)))
+    return counted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the eval; 0 when the goals are reached, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dragoman.evals.planted_units",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
+    parser.add_argument("--tune", action="store_true", help="measure tau on these seeds instead")
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    reader = load_smollm2(settings.weights_folder)
+    priors = partial(log_priors, reader)
+    started = time.monotonic()
+    report = partial(_say, sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="dragoman-planted-units-") as folder:
+        home = Path(folder)
+        if options.tune:
+            made = [Laboratory(s, home, settings, options.documents) for s in options.seeds]
+            text = render_tuning(tune(made, priors), options.seeds)
+            reached = True
+        else:
+            trials = []
+            for seed in options.seeds:
+                laboratory = Laboratory(seed, home, settings, options.documents)
+                trials.append(evaluate(laboratory, priors, report))
+            text, reached = render(trials, options.documents, time.monotonic() - started)
+    if options.out is not None:
+        write_atomic(options.out, text)
+    _say(sys.stdout, text)
+    return 0 if reached else 1
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{visible(text)}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
