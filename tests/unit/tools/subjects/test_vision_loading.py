@@ -128,6 +128,77 @@ def test_preprocessing_is_read_from_its_file(
     assert preprocessing.interpolation == "bicubic"
 
 
+_SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "image_size": 32,
+    "patch_size": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "units", "grids"),
+    [
+        ("DeiT", _SMALL, (48, 48), [(4, 4), (4, 4)]),
+        ("Beit", _SMALL, (48, 48), [(4, 4), (4, 4)]),
+        (
+            "Swin",
+            {
+                "image_size": 32,
+                "patch_size": 2,
+                "embed_dim": 8,
+                "depths": [1, 1],
+                "num_heads": [2, 2],
+                "window_size": 4,
+            },
+            (32, 64),
+            [(16, 16), (8, 8)],
+        ),
+        (
+            "ResNet",
+            {
+                "embedding_size": 8,
+                "hidden_sizes": [8, 16],
+                "depths": [1, 2],
+                "layer_type": "basic",
+                "image_size": 32,
+            },
+            (8, 8, 16, 16),
+            [(8, 8), (8, 8), (4, 4), (4, 4)],
+        ),
+        (
+            "ConvNext",
+            {"hidden_sizes": [8, 16], "depths": [1, 2], "num_stages": 2, "image_size": 32},
+            (32, 64, 64),
+            [(8, 8), (4, 4), (4, 4)],
+        ),
+    ],
+)
+def test_families_of_image_classifiers(
+    tmp_path: Path,
+    pixels: torch.Tensor,
+    family: str,
+    options: dict[str, Any],
+    units: tuple[int, ...],
+    grids: list[tuple[int, int]],
+) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{family}Config")(num_labels=5, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, f"{family}ForImageClassification")(config).eval()
+    model.save_pretrained(tmp_path)
+    subject = load_vision(str(tmp_path), tmp_path)
+    assert subject.units == units
+    assert [subject.grid(layer) for layer in range(subject.n_layers)] == grids
+    torch.testing.assert_close(subject.logits(pixels), model(pixels).logits, atol=1e-5, rtol=1e-4)
+    for layer, maps in subject.maps(pixels, range(subject.n_layers)).items():
+        assert tuple(maps.shape[1:]) == (units[layer], *grids[layer])
+
+
 def test_a_folder_is_told_by_its_configuration(tmp_path: Path, make_tiny: Any) -> None:
     vit_folder(tmp_path / "vit")
     assert is_vision(str(tmp_path / "vit"))
