@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from dragoman.core.errors import UserError
 from dragoman.core.settings import Settings
+from dragoman.tools.subjects.gguf_files import PINNED, named_folder, pinned_folder
 from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.packaged import load_smollm2, quieten
 
@@ -21,19 +22,30 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def load_subject(name: str, settings: Settings) -> LanguageSubject:
-    """`smollm2`, a folder with a Hugging Face causal LM, or a hub id; `UserError` otherwise."""
+    """`smollm2`, another pinned GGUF by name, a GGUF file, a model folder, or a hub id.
+
+    `UserError` says which forms a name may have.
+    """
     if name == DEFAULT_SUBJECT:
         return load_smollm2(settings.weights_folder)
+    if name in PINNED:
+        quieten()
+        return load_folder(pinned_folder(name, settings.weights_folder), name=name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return load_folder(folder)
+    if folder.suffix == ".gguf":
+        quieten()
+        return load_folder(named_folder(folder, settings.cache_folder), name=folder.stem)
     if folder.exists():
-        raise UserError(f"subject {name!r} is a file; name the folder that holds config.json")
+        raise UserError(
+            f"subject {name!r} is a file; name a .gguf file, or the folder that holds config.json"
+        )
     if _HUB_ID.fullmatch(name) and not name.startswith((".", "/")):
         return load_folder(_fetch(name), name=name)
     raise UserError(
-        f"subject {name!r} is neither {DEFAULT_SUBJECT!r} nor an existing folder nor a hub id "
-        "of the form owner/name"
+        f"subject {name!r} is neither {' nor '.join(map(repr, (DEFAULT_SUBJECT, *PINNED)))} nor "
+        "an existing folder or .gguf file nor a hub id of the form owner/name"
     )
 
 
