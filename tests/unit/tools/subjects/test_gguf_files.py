@@ -10,6 +10,7 @@ from dragoman.core.errors import IntegrityError, UserError
 from dragoman.core.settings import load_settings
 from dragoman.tools.subjects import gguf_files
 from dragoman.tools.subjects.huggingface import load_subject
+from dragoman.tools.weights import find_weights
 
 
 def _names(n_layers):
@@ -115,7 +116,7 @@ def test_a_pinned_name_without_its_file_says_how_to_get_it():
 
 def test_a_pinned_name_with_another_file_is_refused():
     name = "qwen2.5-coder-1.5b"
-    (file,) = gguf_files.find_weights(name).files
+    (file,) = find_weights(name).files
     folder = load_settings().weights_folder / name
     folder.mkdir(parents=True)
     with (folder / file.name).open("wb") as opened:
