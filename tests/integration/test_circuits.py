@@ -39,6 +39,16 @@ def _run(subject, folder, arguments, **options):
     return approximate_relation.run(_context(subject, folder, **options), experiment)
 
 
+def _strongest_simple_control(result) -> float:
+    """Faithfulness of the best control that has no map of its own fitted or differentiated."""
+    simple = {"shuffled relation", "bias alone", "logit lens", "translation", "majority object"}
+    return max(
+        each.value
+        for each in result.controls
+        if each.metric == "faithfulness" and each.scope in simple
+    )
+
+
 @pytest.fixture(scope="module")
 def relation_file(tmp_path_factory) -> Path:
     """Facts about made-up entities, in the published format."""
@@ -101,7 +111,7 @@ def test_a_relation_that_the_subject_knows_is_measured_beside_its_controls(
     headline = max(each.value for each in result.controls if each.metric == "faithfulness")
     assert faithfulness.baseline == headline
     by_name = {each.scope: each for each in result.controls if each.metric == "faithfulness"}
-    assert faithfulness.value > by_name["shuffled relation"].value
+    assert faithfulness.value > _strongest_simple_control(result)
     assert by_name["random twin"].value < 0.5
     scopes = {each.scope for each in result.controls}
     assert {"shuffled relation", "bias alone", "logit lens", "translation"} <= scopes
@@ -207,5 +217,5 @@ def test_capitals_are_linear_in_the_default_subject(smollm2, tmp_path):
     result = _run(smollm2, tmp_path, arguments)
     faithfulness = result.measurement("faithfulness")
     assert result.measurement("known").value > 0.5
-    # Its baseline is the strongest rival; five splits of 24 facts cannot put all of them apart.
+    assert faithfulness.ci95[0] > _strongest_simple_control(result) + 0.1
     assert faithfulness.value > faithfulness.baseline

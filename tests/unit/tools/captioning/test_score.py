@@ -28,7 +28,9 @@ def lab(tmp_path_factory):
     home = tmp_path_factory.mktemp("score")
     names = {unit.name: unit for unit in planted.truth.units}
     rare = [*names["colours"].words, *names["animals"].words]
-    frequent = [*names["metals"].words, *names["body parts"].words]
+    # "silver" is on the vocabulary's list of colours as well, and the unit does not answer to it.
+    metals = [word for word in names["metals"].words if word != "silver"]
+    frequent = [*metals, *names["body parts"].words]
     lines = [
         " ".join(
             (rare[(n * 7 + k) % len(rare)] if (n + k * 5) % 53 == 0 else frequent[(n + 3 * k) % 23])
@@ -71,7 +73,7 @@ def test_a_true_caption_holds_and_a_false_one_does_not(lab):
     assert detection.value > 0.8
     assert detection.ci95[0] > detection.baseline
     assert true.measurement("fuzzing", scope).value > 0.9
-    assert true.measurement("simulation", scope).value > 0.4
+    assert true.measurement("simulation", scope).value > 0.9
     assert true.measurement("causal_effect", scope) is not None
     assert false.output["holds"] is False
     assert false.measurement("detection", scope).value < 0.7
