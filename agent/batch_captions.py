@@ -35,7 +35,7 @@ class BatchRequest:
     dictionary: Path | None = None
     """A sparse autoencoder as safetensors; implies kind `latent`."""
     corpus: Path | None = None
-    """Texts, or for a vision subject a folder of images; by default those that are at hand."""
+    """A person's own texts; by default the subject writes them."""
     quick: bool = False
     pmi: bool = True
     thorough: bool = False
@@ -142,7 +142,9 @@ def _units(
     context: "ToolContext", request: BatchRequest
 ) -> "tuple[BatchSettings, list[Group], Describe]":
     if context.network.kind == "vision":
-        raise UserError("captioning a vision subject in bulk is not there yet")
+        raise UserError(
+            "`dragoman caption` takes language subjects; a vision subject has no batch yet"
+        )
     return _language_units(context, request)
 
 

@@ -19,7 +19,6 @@ EXAMPLES = examples(
     "dragoman caption smollm2 --layers 12 --units 0-63",
     "dragoman caption smollm2 --layers 3-8 --chat none --out captions/smollm2",
     "dragoman caption smollm2 --layers 3-8 --chat none --out captions/smollm2 --resume",
-    "dragoman caption efficientnet-lite0 --layers 4 --corpus photographs/",
 )
 
 
@@ -47,7 +46,7 @@ def caption(
     ] = None,
     corpus: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Your own texts, or for a vision subject images."),
+        typer.Option(metavar="PATH", help="Your own texts: a file, or a dataset on disk."),
     ] = None,
     chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP.replace("plans", "proposes"))] = "auto",
     pmi: Annotated[
