@@ -33,14 +33,16 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import JsonObject, Record, canonical_json
 from dragoman.tools.relations import Relation
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.planted_llama import make_llama
 from dragoman.tools.subjects.planted_weights import (
     ANSWER_LAYER,
+    D_HEAD,
     D_MLP,
     ENRICH_LAYER,
+    N_LAYERS,
     N_OBJECTS,
     UNIT_LAYER,
     Weights,
-    make_model,
 )
 from dragoman.tools.subjects.planted_words import (
     ABSENT,
@@ -124,9 +126,17 @@ def plant(seed: int = 0) -> Planted:
         ),
         decoys=tuple(sorted(int(neuron) for neuron in neurons[len(CLASSES) :])),
     )
-    subject = LanguageSubject(make_model(weights.tensors()), tokenizer, f"planted (seed {seed})")
+    subject = LanguageSubject(
+        make_llama(weights.tensors(), n_layers=N_LAYERS, d_head=D_HEAD),
+        tokenizer,
+        f"planted (seed {seed})",
+    )
     weights.exchange()
-    twin = LanguageSubject(make_model(weights.tensors()), tokenizer, f"planted twin (seed {seed})")
+    twin = LanguageSubject(
+        make_llama(weights.tensors(), n_layers=N_LAYERS, d_head=D_HEAD),
+        tokenizer,
+        f"planted twin (seed {seed})",
+    )
     return Planted(subject, twin, truth, weights.relation_map())
 
 

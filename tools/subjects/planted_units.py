@@ -22,9 +22,10 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.planted_llama import llama_state, make_llama, orthogonal, turn
 from dragoman.tools.subjects.planted_units_rules import Planned, plan
 from dragoman.tools.subjects.planted_units_words import (
     CLOSING,
@@ -45,8 +46,6 @@ _PREVIOUS, _UNIFORM, _LAST_QUOTE, _NEAR = range(4)
 _RECENCY_PAIR = 11
 """A rotary pair that turns by half a radian over the longest text: later is nearer."""
 _RECENCY_NATS = 1000.0
-_EPSILON = 1e8
-_ROPE_THETA = 1e6
 _NEVER = -30.0
 _SAMPLED_AT = 0.9
 """The temperature of sampled corpora: logits are scaled so that shares come out as they are."""
@@ -85,8 +84,12 @@ def plant_units(seed: int = 0) -> PlantedUnits:
     state = weights.tensors()
     name = f"planted units (seed {seed})"
     return PlantedUnits(
-        LanguageSubject(_model(state), tokenizer, name),
-        LanguageSubject(_model(_shuffled(state, generator)), tokenizer, f"{name}, random twin"),
+        LanguageSubject(make_llama(state, n_layers=N_LAYERS, d_head=D_HEAD), tokenizer, name),
+        LanguageSubject(
+            make_llama(_shuffled(state, generator), n_layers=N_LAYERS, d_head=D_HEAD),
+            tokenizer,
+            f"{name}, random twin",
+        ),
         planned,
         tuple(neurons),
         tuple(rivals),
@@ -127,7 +130,7 @@ class _Weights:
         self._place([(each.rule, row) for each, row in zip(units, neurons, strict=True)])
         self._place([(each.rival, row) for each, row in zip(units, rivals, strict=True)])
         self._unembed()
-        self.rotation = _orthogonal(D_MODEL, generator)
+        self.rotation = orthogonal(D_MODEL, generator)
 
     def _dimension(self, name: str) -> int:
         """The residual's dimension of that name; a new one the first time."""
@@ -145,7 +148,7 @@ class _Weights:
     def _attend(self) -> None:
         layer, at = self.layers[0], self._at
         for pair in range(4):
-            angle = -_turn(pair)
+            angle = -turn(pair, D_HEAD)
             layer["q"][_PREVIOUS * D_HEAD + pair, at["constant"]] = 60 * math.cos(angle)
             layer["q"][_PREVIOUS * D_HEAD + pair + D_HEAD // 2, at["constant"]] = 60 * math.sin(
                 angle
@@ -160,7 +163,7 @@ class _Weights:
         self._latest(_LAST_QUOTE, "quotes", 1000.0)
         self._copy(_LAST_QUOTE, {"opening": 1.0}, "mark")
         # Equally good as the token itself, of which nothing is read, halfway past the limit.
-        reach = _RECENCY_NATS * math.sin(_turn(_RECENCY_PAIR) * (NEAR + 0.5))
+        reach = _RECENCY_NATS * math.sin(turn(_RECENCY_PAIR, D_HEAD) * (NEAR + 0.5))
         self._latest(_NEAR, "metals", reach)
         self._copy(_NEAR, {"metals": 1.0}, "metal near")
 
@@ -255,50 +258,14 @@ class _Weights:
         """The state of a `LlamaForCausalLM`."""
         if len(self._at) > D_MODEL:
             raise ValueError(f"{len(self._at)} dimensions in a residual of {D_MODEL}")
-        read = write = self.rotation
-        scale = math.sqrt(D_HEAD)  # attention divides its scores by this
-        state = {
-            "model.embed_tokens.weight": self.embedding @ write.T,
-            "lm_head.weight": self.unembedding @ read.T,
-            "model.norm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-        }
-        for index, layer in enumerate(self.layers):
-            name = f"model.layers.{index}."
-            state |= {
-                f"{name}self_attn.q_proj.weight": scale * layer["q"] @ read.T,
-                f"{name}self_attn.k_proj.weight": layer["k"] @ read.T,
-                f"{name}self_attn.v_proj.weight": layer["v"] @ read.T,
-                f"{name}self_attn.o_proj.weight": write @ layer["o"],
-                f"{name}mlp.gate_proj.weight": layer["gate"] @ read.T,
-                f"{name}mlp.up_proj.weight": layer["up"] @ read.T,
-                f"{name}mlp.down_proj.weight": write @ layer["down"],
-                f"{name}input_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-                f"{name}post_attention_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-            }
-        return {name: torch.tensor(value, dtype=torch.float32) for name, value in state.items()}
-
-
-def _model(state: dict[str, Tensor]) -> Any:
-    # RMSNorm with a huge epsilon and a weight of its root is the identity to about 1e-7.
-    config = LlamaConfig(
-        vocab_size=state["lm_head.weight"].shape[0],
-        hidden_size=D_MODEL,
-        intermediate_size=D_MLP,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        head_dim=D_HEAD,
-        hidden_act="relu",
-        max_position_embeddings=256,
-        rms_norm_eps=_EPSILON,
-        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        tie_word_embeddings=False,
-    )
-    model: Any = LlamaForCausalLM(config)
-    model.load_state_dict(state)
-    return model.to(torch.float32)
+        return llama_state(
+            self.embedding,
+            self.unembedding,
+            self.layers,
+            read=self.rotation.T,
+            write=self.rotation,
+            d_head=D_HEAD,
+        )
 
 
 def _shuffled(state: dict[str, Tensor], generator: np.random.Generator) -> dict[str, Tensor]:
@@ -316,13 +283,3 @@ def _tokenizer(lexicon: Lexicon) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wrap: Any = PreTrainedTokenizerFast
     return wrap(tokenizer_object=tokenizer, eos_token=DOCUMENT_START, unk_token=UNKNOWN)
-
-
-def _turn(pair: int) -> float:
-    """Radians by which a rotary pair turns from one position to the next."""
-    return float(_ROPE_THETA ** (-2 * pair / D_HEAD))
-
-
-def _orthogonal(size: int, generator: np.random.Generator) -> Floats:
-    q, r = np.linalg.qr(generator.normal(size=(size, size)))
-    return np.asarray(q * np.sign(np.diag(r)))

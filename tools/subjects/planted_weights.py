@@ -5,15 +5,14 @@ makes every map exact.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from dragoman.tools.subjects.planted_llama import llama_state, orthogonal, turn
 from dragoman.tools.subjects.planted_words import (
     CLASSES,
     DOCUMENT_START,
@@ -52,9 +51,6 @@ _WIDTHS = {
 }
 D_MODEL = 160
 _LAGS = (3, 5, 7)
-_EPSILON = 1e8
-_ROPE_THETA = 1e6
-_MAX_POSITIONS = 256
 _ANSWER_LOGITS = 14.0
 _JITTER = 0.1
 
@@ -72,14 +68,14 @@ class Weights:
             name: slice(int(start), int(end))
             for name, start, end in zip(_WIDTHS, ends[:-1], ends[1:], strict=True)
         }
-        self.rotation = _orthogonal(D_MODEL, generator)
+        self.rotation = orthogonal(D_MODEL, generator)
         # What steers attention is written large and read faintly, as networks do: else a trace of
         # it in any edit of another part would steer attention too.
         self.size = np.ones(D_MODEL)
         self.size[: self.at["identity"].start] = 20.0
-        self.codes = _orthogonal(N_OBJECTS, generator)
+        self.codes = orthogonal(N_OBJECTS, generator)
         """One attribute each row, orthonormal."""
-        self.map = _orthogonal(N_OBJECTS, generator) * generator.uniform(0.6, 1.6, N_OBJECTS)
+        self.map = orthogonal(N_OBJECTS, generator) * generator.uniform(0.6, 1.6, N_OBJECTS)
         d_vocab = len(lexicon.words)
         self.embedding = np.zeros((d_vocab, D_MODEL))
         self.unembedding = np.zeros((d_vocab, D_MODEL))
@@ -116,7 +112,7 @@ class Weights:
         table[:, at["signs"]] = self.generator.permuted(signs, axis=0)[: len(lexicon.words)]
         # No parity is right where a text has yet to have enough words.
         table[lexicon.ids((DOCUMENT_START, UNKNOWN)), at["signs"]] = 0.0
-        self.class_codes = _orthogonal(len(CLASSES), self.generator)
+        self.class_codes = orthogonal(len(CLASSES), self.generator)
         for code, words in zip(self.class_codes, CLASSES.values(), strict=True):
             strengths = self.generator.uniform(0.8, 1.2, len(words))
             table[lexicon.ids(words), at["class"]] = strengths[:, None] * code
@@ -162,7 +158,7 @@ class Weights:
         """Let `head` look exactly `lag` tokens back; where its first `width` values are."""
         rows, at = head * D_HEAD, self.at["constant"]
         for pair in range(4):
-            angle = -_frequency(pair) * lag
+            angle = -turn(pair, D_HEAD) * lag
             layer["q"][rows + pair, at] = 60 * math.cos(angle)
             layer["q"][rows + pair + D_HEAD // 2, at] = 60 * math.sin(angle)
             layer["k"][rows + pair, at] = 1.0
@@ -264,59 +260,14 @@ class Weights:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of a `LlamaForCausalLM`."""
-        read, write = (self.rotation / self.size).T, self.rotation * self.size
-        scale = math.sqrt(D_HEAD)  # attention divides its scores by this
-        state = {
-            "model.embed_tokens.weight": self.embedding @ write.T,
-            "lm_head.weight": self.unembedding @ read,
-            "model.norm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-        }
-        for index, layer in enumerate(self.layers):
-            name = f"model.layers.{index}."
-            state |= {
-                f"{name}self_attn.q_proj.weight": scale * layer["q"] @ read,
-                f"{name}self_attn.k_proj.weight": layer["k"] @ read,
-                f"{name}self_attn.v_proj.weight": layer["v"] @ read,
-                f"{name}self_attn.o_proj.weight": write @ layer["o"],
-                f"{name}mlp.gate_proj.weight": layer["gate"] @ read,
-                f"{name}mlp.up_proj.weight": layer["up"] @ read,
-                f"{name}mlp.down_proj.weight": write @ layer["down"],
-                f"{name}input_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-                f"{name}post_attention_layernorm.weight": np.full(D_MODEL, math.sqrt(_EPSILON)),
-            }
-        return {name: torch.tensor(value, dtype=torch.float32) for name, value in state.items()}
-
-
-def make_model(state: dict[str, Tensor]) -> Any:
-    config = LlamaConfig(
-        vocab_size=state["lm_head.weight"].shape[0],
-        hidden_size=D_MODEL,
-        intermediate_size=D_MLP,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        head_dim=D_HEAD,
-        hidden_act="relu",
-        max_position_embeddings=_MAX_POSITIONS,
-        rms_norm_eps=_EPSILON,
-        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        tie_word_embeddings=False,
-    )
-    model: Any = LlamaForCausalLM(config)
-    model.load_state_dict(state)
-    return model.to(torch.float32)
-
-
-def _frequency(pair: int) -> float:
-    """Radians by which a rotary pair turns from one position to the next."""
-    return float(_ROPE_THETA ** (-2 * pair / D_HEAD))
-
-
-def _orthogonal(size: int, generator: np.random.Generator) -> Floats:
-    q, r = np.linalg.qr(generator.normal(size=(size, size)))
-    return np.asarray(q * np.sign(np.diag(r)))
+        return llama_state(
+            self.embedding,
+            self.unembedding,
+            self.layers,
+            read=(self.rotation / self.size).T,
+            write=self.rotation * self.size,
+            d_head=D_HEAD,
+        )
 
 
 def _swap(rows: Floats, first: list[int], second: list[int]) -> None:
