@@ -22,6 +22,16 @@ from dragoman.core.records import Record
 
 RelationKind: TypeAlias = Literal["factual", "linguistic", "commonsense", "bias"]
 
+RelationName: TypeAlias = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=4096,
+        description="Name of a relation, or path of a relation file",
+    ),
+]
+"""What a tool takes for a relation; `load_relation` reads it."""
+
 KINDS: tuple[RelationKind, ...] = ("factual", "linguistic", "commonsense", "bias")
 MINIMUM_SAMPLES = 8
 """Fewer leave nothing to test on once six of them are in-context examples."""

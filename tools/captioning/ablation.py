@@ -22,6 +22,7 @@ from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, Unit
 from dragoman.tools import statistics
 from dragoman.tools.behaviour.knowledge import split_facts
+from dragoman.tools.captioning.arguments import CorpusArgument
 from dragoman.tools.captioning.causal import matched_units
 from dragoman.tools.captioning.neighbours import scan_layer
 from dragoman.tools.captioning.tool import corpus_of
@@ -90,10 +91,7 @@ def ablate_neurons(
         Literal["mean", "zero"],
         Field(description="Set the neurons to their mean activation, or to zero."),
     ] = "mean",
-    corpus: Annotated[
-        str | None,
-        Field(description="A file or folder of texts; without it the subject writes its own."),
-    ] = None,
+    corpus: CorpusArgument = None,
     effort: Annotated[
         Effort, Field(description="quick: fewer samples and random sets; full: all.")
     ] = "full",

@@ -37,6 +37,17 @@ class _Dumpable(Protocol):
 P = TypeVar("P", bound=_Dumpable)
 
 
+def joined(kind: type[Any], first: P, second: P) -> tuple[P, ...]:
+    """The parts of both in one flat composition of `kind`: each once and in a fixed order, so that
+    equal compositions are equal records.
+    """
+    parts: dict[str, P] = {}
+    for each in (first, second):
+        inner: Sequence[P] = each.of if isinstance(each, kind) else (each,)
+        parts |= {part.model_dump_json(): part for part in inner}
+    return tuple(parts[key] for key in sorted(parts))
+
+
 class Proposal(NamedTuple, Generic[P]):
     """A predicate, and the nats by which it shortens the description of the fit's places."""
 

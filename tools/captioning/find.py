@@ -10,13 +10,14 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
+from dragoman.tools.captioning.arguments import CorpusArgument, DictionaryArgument, KindArgument
 from dragoman.tools.captioning.corpora import TextCorpus, open_corpus
 from dragoman.tools.captioning.corpus import sample_corpus
 from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
 from dragoman.tools.captioning.exemplars import TOP_CONTEXTS, Exemplar
 from dragoman.tools.captioning.passes import collect
 from dragoman.tools.captioning.store import ExemplarStore
-from dragoman.tools.captioning.units import UnitKind, UnitLayer, check_units
+from dragoman.tools.captioning.units import UnitLayer, check_units
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.statistics import wilson
@@ -36,21 +37,9 @@ def find_exemplars(
         list[Annotated[int, Field(ge=0)]],
         Field(min_length=1, max_length=64, description="Indices of the units, 1 to 64 of them."),
     ],
-    kind: Annotated[
-        UnitKind,
-        Field(
-            description="mlp: MLP neurons; resid: components of the residual stream; head: "
-            "attention heads' outputs; latent: latents of the sparse autoencoder `dictionary`."
-        ),
-    ] = "mlp",
-    corpus: Annotated[
-        str | None,
-        Field(description="A file or folder of texts; without it the subject writes its own."),
-    ] = None,
-    dictionary: Annotated[
-        str | None,
-        Field(description="The autoencoder's safetensors file; it reads the layer's output."),
-    ] = None,
+    kind: KindArgument = "mlp",
+    corpus: CorpusArgument = None,
+    dictionary: DictionaryArgument = None,
     effort: Annotated[
         Effort,
         Field(description="quick: 200 texts; full: 1000 sampled ones, or all of a corpus."),

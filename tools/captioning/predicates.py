@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from dragoman.core.records import Record
+from dragoman.tools.captioning.composition import joined
 from dragoman.tools.captioning.tokens import Column, TokenTable
 from dragoman.tools.captioning.vocabulary import NEAR_TOKENS, classes, in_topic
 
@@ -182,11 +183,7 @@ def without(first: Predicate, second: Predicate) -> Predicate:
 
 
 def _composed(kind: type[Both] | type[Either], first: Predicate, second: Predicate) -> Predicate:
-    parts: dict[str, Predicate] = {}
-    for predicate in (first, second):
-        inner = predicate.of if isinstance(predicate, kind) else (predicate,)
-        parts |= {part.model_dump_json(): part for part in inner}
-    ordered = tuple(parts[key] for key in sorted(parts))
+    ordered = joined(kind, first, second)
     return ordered[0] if len(ordered) == 1 else kind(of=ordered)
 
 

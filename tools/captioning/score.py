@@ -7,6 +7,7 @@ from pydantic import Field
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, ToolSuccess
+from dragoman.tools.captioning.arguments import CorpusArgument
 from dragoman.tools.captioning.bench import lay_out
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.examination import NO_TWIN, examine
@@ -33,10 +34,7 @@ def score_caption(
             description='What the neuron is said to respond to, such as: the word "gold".',
         ),
     ],
-    corpus: Annotated[
-        str | None,
-        Field(description="A file or folder of texts; without it the subject writes its own."),
-    ] = None,
+    corpus: CorpusArgument = None,
     effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
 ) -> ToolSuccess:
     """Score a caption of an MLP neuron that a person, a paper or another tool proposes.

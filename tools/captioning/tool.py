@@ -10,6 +10,7 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
 from dragoman.tools.captioning import figures
+from dragoman.tools.captioning.arguments import CorpusArgument, DictionaryArgument, KindArgument
 from dragoman.tools.captioning.assessment import said_of
 from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
@@ -21,7 +22,6 @@ from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.units import (
-    UnitKind,
     UnitLayer,
     check_units,
     n_units,
@@ -41,22 +41,10 @@ def caption_neurons(
         list[Annotated[int, Field(ge=0)]],
         Field(min_length=1, max_length=16, description="Indices of the units, 1 to 16 of them."),
     ],
-    corpus: Annotated[
-        str | None,
-        Field(description="A file or folder of texts; without it the subject writes its own."),
-    ] = None,
+    corpus: CorpusArgument = None,
     effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
-    kind: Annotated[
-        UnitKind,
-        Field(
-            description="mlp: MLP neurons; resid: components of the residual stream; head: "
-            "attention heads' outputs; latent: latents of the sparse autoencoder `dictionary`."
-        ),
-    ] = "mlp",
-    dictionary: Annotated[
-        str | None,
-        Field(description="The autoencoder's safetensors file; it reads the layer's output."),
-    ] = None,
+    kind: KindArgument = "mlp",
+    dictionary: DictionaryArgument = None,
     pmi: Annotated[
         bool,
         Field(description="Weigh captions by pointwise mutual information; false leaves it out."),

@@ -42,7 +42,7 @@ from dragoman.tools.editing.records import EditRecord, swap_objects
 from dragoman.tools.editing.study import Study, centroids, find_fact, prepare, survey
 from dragoman.tools.editing.writing import measure_fluency, write
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import load_relation
+from dragoman.tools.relations import RelationName, load_relation
 
 SWAPPED = "whole h of the donor"
 UNMAPPED = "change of z added to h"
@@ -59,14 +59,7 @@ _NOTES = 3
 @tool(method="circuits")
 def edit_through_relation(
     ctx: ToolContext,
-    relation: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="Name of a relation, or path of a relation file",
-        ),
-    ],
+    relation: RelationName,
     entity: Annotated[
         str | None,
         Field(

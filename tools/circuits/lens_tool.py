@@ -30,7 +30,7 @@ from dragoman.tools.circuits.study import (
 )
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import MINIMUM_SAMPLES, Relation, Sample, load_relation
+from dragoman.tools.relations import MINIMUM_SAMPLES, Relation, RelationName, Sample, load_relation
 
 MAXIMUM_TOKENS = 96
 """Of a text that is read: its heat map has a column for each."""
@@ -42,14 +42,7 @@ _PUBLISHED = {"repetition": (0.02, 0.54), "instruction": (0.03, 0.63)}
 @tool(method="circuits")
 def attribute_lens(
     ctx: ToolContext,
-    relation: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="Name of a relation, or path of a relation file",
-        ),
-    ],
+    relation: RelationName,
     text: Annotated[
         str | None,
         Field(

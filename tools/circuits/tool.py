@@ -23,7 +23,7 @@ from dragoman.tools.circuits.twin import make_twin
 from dragoman.tools.circuits.verdicts import judge
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import Sample, load_relation
+from dragoman.tools.relations import RelationName, Sample, load_relation
 
 _EXAMPLES = 12
 _NOTES = 3
@@ -35,14 +35,7 @@ _KEPT_RANK = 128
 @tool(method="circuits")
 def approximate_relation(
     ctx: ToolContext,
-    relation: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="Name of a relation, or path of a relation file",
-        ),
-    ],
+    relation: RelationName,
     layer: Annotated[
         int | None,
         Field(

@@ -32,7 +32,7 @@ from dragoman.tools.circuits.trace_measuring import (
 from dragoman.tools.circuits.tracing import TRACED, Trace, by_role, trace
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import Relation, load_relation
+from dragoman.tools.relations import Relation, RelationName, load_relation
 
 MINIMUM_DUELS = 3
 """On each side, choosing and reporting; fewer give an interval that spans everything."""
@@ -48,14 +48,7 @@ _NOTES = 3
 @tool(method="circuits")
 def trace_fact(
     ctx: ToolContext,
-    relation: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="Name of a relation, or path of a relation file",
-        ),
-    ],
+    relation: RelationName,
     entity: Annotated[
         str | None,
         Field(

@@ -26,7 +26,7 @@ from dragoman.tools.editing.records import EditRecord, swap_objects
 from dragoman.tools.editing.study import Study, centroids, find_fact, prepare
 from dragoman.tools.editing.writing import Written, measure_fluency, write
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import load_relation
+from dragoman.tools.relations import RelationName, load_relation
 
 _NOTES = 3
 _SINGLE_NEIGHBOURS = 6
@@ -36,14 +36,7 @@ _UNKNOWN = "facts that the subject does not know"
 @tool(method="editing")
 def edit_representation(
     ctx: ToolContext,
-    relation: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            description="Name of a relation, or path of a relation file",
-        ),
-    ],
+    relation: RelationName,
     entity: Annotated[
         str | None,
         Field(

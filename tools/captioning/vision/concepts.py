@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, TypeAdapter
 
 from dragoman.core.records import Record
+from dragoman.tools.captioning.composition import joined
 from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.subjects.efficientnet import imagenet_labels
 
@@ -119,11 +120,7 @@ def without(first: Concept, second: Concept) -> Concept:
 
 
 def _composed(kind: type[Both] | type[Either], first: Concept, second: Concept) -> Concept:
-    parts: dict[str, Concept] = {}
-    for concept in (first, second):
-        inner = concept.of if isinstance(concept, kind) else (concept,)
-        parts |= {part.model_dump_json(): part for part in inner}
-    ordered = tuple(parts[key] for key in sorted(parts))
+    ordered = joined(kind, first, second)
     return ordered[0] if len(ordered) == 1 else kind(of=ordered)
 
 

@@ -1,0 +1,23 @@
+"""Arguments that tools on units share: one meaning and one wording for all of them."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from dragoman.tools.captioning.units import UnitKind
+
+KindArgument: TypeAlias = Annotated[
+    UnitKind,
+    Field(
+        description="mlp: MLP neurons; resid: components of the residual stream; head: "
+        "attention heads' outputs; latent: latents of the sparse autoencoder `dictionary`."
+    ),
+]
+CorpusArgument: TypeAlias = Annotated[
+    str | None,
+    Field(description="A file or folder of texts; without it the subject writes its own."),
+]
+DictionaryArgument: TypeAlias = Annotated[
+    str | None,
+    Field(description="The autoencoder's safetensors file; it reads the layer's output."),
+]
