@@ -22,7 +22,7 @@ from dragoman.core.protocols import Cancelled, ChatMessage, ChatModel, ChatReque
 from dragoman.core.records import JsonObject, canonical_json
 from dragoman.prompts import render
 
-_QUOTED_SLOTS = frozenset({"entity", "new_object", "prompt"})
+_QUOTED_SLOTS = frozenset({"entity", "new_object", "prompt", "concept"})
 """Slots whose text can only come from the question."""
 
 

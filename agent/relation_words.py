@@ -81,7 +81,12 @@ def stems(text: str) -> frozenset[str]:
 
 
 def rank_relations(question: str, names: Sequence[str]) -> list[str]:
-    """`names`, that first which shares the rarest words with the question; ties keep their order.
+    """`names`, that first which shares the rarest words with the question; ties stay in order."""
+    return list(score_relations(question, names))
+
+
+def score_relations(question: str, names: Sequence[str]) -> dict[str, float]:
+    """How much of the question each of `names` shares, the most first; 0 where nothing.
 
     A word counts the more, the fewer relations have it. The last word of a name is what is asked
     for (country_capital, noun_plural) and counts most. An entity that is named with a capital
@@ -106,7 +111,8 @@ def rank_relations(question: str, names: Sequence[str]) -> list[str]:
             shared += 2 * rare
         return shared
 
-    return sorted(names, key=score, reverse=True)
+    scores = {name: score(name) for name in names}
+    return dict(sorted(scores.items(), key=lambda each: each[1], reverse=True))
 
 
 def named_fact(question: str, names: Iterable[str]) -> NamedFact | None:

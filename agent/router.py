@@ -9,9 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dragoman.agent.relation_words import named_fact, rank_relations, stems
+from dragoman.agent.relation_words import (
+    named_fact,
+    rank_relations,
+    score_relations,
+    stems,
+)
 from dragoman.agent.slots import Scene
-from dragoman.agent.template import Template
+from dragoman.agent.template import Template, words
 from dragoman.core.records import JsonObject
 from dragoman.tools.relations import load_relation
 
@@ -21,13 +26,25 @@ _NEURONS = re.compile(r"\b(?:neurons?|units?)\s+((?:\d+(?:\s*(?:,|and)\s*)*)+)",
 _UNIT = re.compile(r"\b(\d+)\.(\d+)\b")
 # An apostrophe inside a word neither opens nor closes a quotation.
 _QUOTED = re.compile(r"(?<!\w)[\"“\u2018'](\S.{0,298}?)[\"”\u2019'](?!\w)")
+_CONCEPT = re.compile(
+    r"\b(?:neurons?|units?)\b.*?\b(?:to|on|for|at|about|of)\s+(?:the\s+(?:concept|idea)\s+of\s+)?"
+    r"([^?.!,;]{2,60})",
+    re.IGNORECASE,
+)
 _ABOUT = re.compile(r"\b(?:an?|as|about|for|of)\s+([a-z]+)")
 _WOMEN = frozenset({"she", "her", "hers", "woman", "women", "female", "females"})
 _MEN = frozenset({"he", "him", "his", "man", "men", "male", "males"})
+_UNIT_WORDS = words("neuron- unit units")
+_SEEKING = words("which find search any")
+_WHEREABOUTS = re.compile(
+    r"\bwhere in(?:side)?\b|\b(?:at|in) (?:which|what) (?:layer|block|part|place)", re.IGNORECASE
+)
 _FIRST_LOOK = ("knows_relation", "decodes_linearly")
 _CUE, _HINT, _SHAPE = 3, 1, 5
 """What a clear word counts, an unclear one, and a question whose shape fits one template alone."""
 _MOST = 2
+_NAMES_A_RELATION = 4.0
+"""What a question shares with a relation that it names, and not by chance."""
 
 
 class Choice(NamedTuple):
@@ -65,31 +82,35 @@ def _filled(
 
 def _scores(question: str, templates: Mapping[str, Template]) -> dict[str, int]:
     """By template, the highest first; among equals the catalogue's order stays."""
-    words = _WORD.findall(question.lower())
-    scored = {name: _score(template, question, words) for name, template in templates.items()}
+    spoken = _WORD.findall(question.lower())
+    scored = {name: _score(template, question, spoken) for name, template in templates.items()}
     return dict(sorted(scored.items(), key=lambda each: -each[1]))
 
 
-def _score(template: Template, question: str, words: list[str]) -> int:
-    score = _CUE * _spoken(template.cues, words) + _HINT * _spoken(template.hints, words)
+def _score(template: Template, question: str, spoken: list[str]) -> int:
+    score = _CUE * _spoken(template.cues, spoken) + _HINT * _spoken(template.hints, spoken)
     prompts, answers = _quotations(question)
+    units = _spoken(_UNIT_WORDS, spoken) > 0
     shaped = {
         "predicts_answer": bool(prompts and answers),
         "one_word_follows": bool(prompts and not answers),
+        "decided_where": bool(_WHEREABOUTS.search(question)),
+        "units_needed": units and _spoken(template.cues, spoken) > 0,
+        "units_for_concept": units and _spoken(_SEEKING, spoken) > 0,
     }
     return score + _SHAPE * shaped.get(template.name, False)
 
 
-def _spoken(cues: frozenset[str], words: list[str]) -> int:
+def _spoken(cues: frozenset[str], spoken: list[str]) -> int:
     """How many different words of a question are cues; `edit-` is a cue for all that begin so."""
     beginnings = tuple(cue[:-1] for cue in cues if cue.endswith("-"))
-    return sum(word in cues or word.startswith(beginnings) for word in dict.fromkeys(words))
+    return sum(word in cues or word.startswith(beginnings) for word in dict.fromkeys(spoken))
 
 
 def fill(template: str, question: str, scene: Scene) -> JsonObject | None:
     """The slots of a template as far as the question's words give them; None where they do not."""
     match template:
-        case "knows_relation" | "edit_generalises":
+        case "knows_relation" | "edit_generalises" | "decided_where" | "holds_truth_unsaid":
             return {"relation": nearest_relation(question, scene.relations)}
         case "decodes_linearly":
             named = _layer(question, scene)
@@ -97,6 +118,16 @@ def fill(template: str, question: str, scene: Scene) -> JsonObject | None:
         case "unit_responds":
             layer, neurons = _units(question, scene)
             return {"layer": layer, "neurons": [*neurons]}
+        case "units_needed":
+            layer, neurons = _units(question, scene)
+            relation = next(iter(_named_relations(question, scene)), None)
+            return {"layer": layer, "neurons": [*neurons], "relation": relation}
+        case "units_for_concept":
+            concept = _concept(question)
+            return None if concept is None else {"concept": concept}
+        case "relations_share_directions":
+            relations = _named_relations(question, scene)[:2]
+            return {"relations": [*relations]} if len(relations) == 2 else None
         case "groups_treated_alike":
             return {"groups": _groups(question, scene), "occupation": _occupation(question)}
         case "predicts_answer":
@@ -122,6 +153,23 @@ def nearest_relation(question: str, relations: tuple[str, ...]) -> str:
     return rank_relations(question, relations)[0]
 
 
+def _named_relations(question: str, scene: Scene) -> list[str]:
+    """The relations that a question clearly names, the clearest first."""
+    scores = score_relations(question, scene.relations)
+    return [name for name, score in scores.items() if score >= _NAMES_A_RELATION]
+
+
+def _concept(question: str) -> str | None:
+    """What units are looked for that respond to it; None where units are named by number."""
+    if _NEURONS.search(question) or _UNIT.search(question):
+        return None
+    quoted = _QUOTED.findall(question)
+    if quoted:
+        return str(quoted[0])[:60]
+    found = _CONCEPT.search(question)
+    return None if found is None else found[1].strip()
+
+
 def _quotations(question: str) -> tuple[list[str], list[str]]:
     """The first quotation of several words, as a prompt; all others are answers."""
     quoted = _QUOTED.findall(question)
@@ -133,8 +181,8 @@ def _quotations(question: str) -> tuple[list[str], list[str]]:
 
 def _groups(question: str, scene: Scene) -> str:
     """The pair of groups whose first side is the one that the question speaks of."""
-    words = frozenset(_WORD.findall(question.lower()))
-    women_alone = bool(words & _WOMEN) and not words & _MEN
+    said = frozenset(_WORD.findall(question.lower()))
+    women_alone = bool(said & _WOMEN) and not said & _MEN
     wanted = "women and men" if women_alone else "men and women"
     return wanted if wanted in scene.groups else next(iter(scene.groups))
 

@@ -69,6 +69,15 @@ def relation_layer_slots(scene: Scene) -> type[BaseModel]:
     )
 
 
+def relations_slots(scene: Scene) -> type[BaseModel]:
+    """`relations`: two to four different ones of the audit's."""
+    relations: Any = Annotated[
+        list[one_of(scene.relations)],  # type: ignore[misc]  # made at run time
+        Field(min_length=2, max_length=4, description="the relations that are to be compared"),
+    ]
+    return create_model("RelationsSlots", __base__=_Slots, relations=(relations, ...))
+
+
 def neuron_slots(scene: Scene) -> type[BaseModel]:
     """`layer` and `neurons` within the subject's sizes; no neurons asks for a seeded draw."""
     layer: Any = Annotated[
@@ -84,6 +93,26 @@ def neuron_slots(scene: Scene) -> type[BaseModel]:
         ),
     ]
     return create_model("NeuronSlots", __base__=_Slots, layer=(layer, ...), neurons=(named, ...))
+
+
+def needed_neuron_slots(scene: Scene) -> type[BaseModel]:
+    """`neuron_slots`, and the `relation` whose facts the neurons may be needed for, if any."""
+    relation: Any = Annotated[
+        one_of(scene.relations) | None,
+        Field(description="the relation whose facts the neurons may be needed for, else null"),
+    ]
+    return create_model(
+        "NeededNeuronSlots", __base__=neuron_slots(scene), relation=(relation, None)
+    )
+
+
+def concept_slots(scene: Scene) -> type[BaseModel]:
+    """`concept`: what units are looked for that respond to it."""
+    return create_model(
+        "ConceptSlots",
+        __base__=_Slots,
+        concept=(_word("what the units should respond to, in the question's words"), ...),
+    )
 
 
 def pair_slots(scene: Scene) -> type[BaseModel]:

@@ -10,6 +10,9 @@ from dragoman.agent.slots import Scene
 from dragoman.core.claims import Prediction
 from dragoman.core.records import JsonObject
 
+NOTHING = "nothing here: "
+"""Begins the rival that every hypothesis has."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -69,6 +72,13 @@ def relation_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
     return {"relation": str(slots["relation"]), "effort": scene.effort}
 
 
+def relations_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    """Several relations, with the audit's effort."""
+    relations = slots["relations"]
+    assert isinstance(relations, list)
+    return {"relations": [*relations], "effort": scene.effort}
+
+
 def layer_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
     """A relation, and a layer where the question names one."""
     layer = slots.get("layer")
@@ -84,6 +94,14 @@ def neuron_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
     drawn: list[int] = [*neurons] or scene.draw_neurons(layer)
     arguments: JsonObject = {"layer": layer, "neurons": [*drawn], "effort": scene.effort}
     return arguments if scene.corpus is None else {**arguments, "corpus": scene.corpus}
+
+
+def needed_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:
+    """Neurons to switch off: watched by a relation's accuracy where one is named, else by loss."""
+    arguments, relation = neuron_arguments(slots, scene), slots.get("relation")
+    if isinstance(relation, str):
+        return {**arguments, "effect": "relation", "relation": relation}
+    return {**arguments, "effect": "loss"}
 
 
 def pair_arguments(slots: Mapping[str, object], scene: Scene) -> JsonObject:

@@ -170,8 +170,10 @@ _INTRODUCTION = """
 {n} questions as a person would put them were given to the planner as it stands. No experiment \
 is run; the scene is an audit of `smollm2` with all relations. The questions were written before \
 the planner's words were read, and the planner was improved on a development split apart from \
-them. Both splits have one author, though, who also widened the fixed protocol's word lists: \
-take its figures for an upper estimate of what other people's wording would give.
+them. The author of the first forty also widened the fixed protocol's word lists: for those, take \
+its figures for an upper estimate. The other thirty, about `trace_fact`, `attribute_lens`, \
+`compare_relations`, `ablate_neurons` and `search_neurons`, were written by somebody who knew \
+these tools' purposes and nothing of the planner: what other people's wording gives is seen there.
 
 - **tool**: the first test chosen uses an acceptable tool.
 - **arguments**: that, and every argument that the question settles (relation, layer, neurons, \

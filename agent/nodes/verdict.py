@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from pydantic import JsonValue
+
 from dragoman.agent.desk import Desk
 from dragoman.agent.judgement import bearing_of, measured, status_of
 from dragoman.agent.nodes.controls import replication
@@ -147,7 +149,7 @@ def _text(
     sentence = {"refuted": wording.refuted, "inconclusive": wording.inconclusive}.get(
         status, wording.held
     )
-    names = {key: literal(str(value)) for key, value in hypothesis.slots.items()}
+    names = {key: literal(_spoken(key, value)) for key, value in hypothesis.slots.items()}
     # Where no scope was predicted, the result says what was measured: the token that came first.
     names["scope"] = literal(prediction.scope or measurement.scope)
     names["caption"] = literal(caption_of(result, prediction) or "nothing nameable")
@@ -157,6 +159,14 @@ def _text(
         prediction.metric if not measurement.scope else f"{prediction.metric}#{measurement.scope}"
     )
     return _METRIC_HOLE.sub("{" + hole.replace("\\", "\\\\") + "}", filled)
+
+
+def _spoken(key: str, value: JsonValue) -> str:
+    """A slot in a sentence: each number of a list says what it numbers, as the check demands."""
+    if not isinstance(value, list):
+        return str(value)
+    noun = key.removesuffix("s")
+    return ", ".join(f"{noun} {each}" if isinstance(each, int) else str(each) for each in value)
 
 
 def _scope(hypothesis: Hypothesis, prediction: Prediction, result: ToolResult) -> str:

@@ -64,6 +64,28 @@ def first(question: str) -> tuple[str, dict[str, object]]:
             "groups_treated_alike",
             {"groups": "men and women", "occupation": "lawyer"},
         ),
+        (
+            "Is neuron 3 of layer 2 needed to give an animal its class?",
+            "units_needed",
+            {"layer": 2, "neurons": [3], "relation": "animal_class"},
+        ),
+        (
+            "What happens if I remove neurons 3 and 5 of layer 2?",
+            "units_needed",
+            {"layer": 2, "neurons": [3, 5], "relation": None},
+        ),
+        ("Which neurons respond to months?", "units_for_concept", {"concept": "months"}),
+        ("Where in the network is the capital of a country decided?", "decided_where", {}),
+        (
+            "Told that iron is a gas, does it still hold that it is a solid?",
+            "holds_truth_unsaid",
+            {"relation": "substance_phase"},
+        ),
+        (
+            "Do the plural of a noun and the past tense of a verb share a subspace?",
+            "relations_share_directions",
+            {"relations": ["verb_past_tense", "noun_plural"]},
+        ),
         ("Are dancers female to it?", "groups_treated_alike", {"groups": "women and men"}),
         (
             "Does “Roses are red, violets are” go on with “blue”?",
@@ -121,6 +143,10 @@ def test_every_template_is_filled_with_slots_and_arguments_that_its_tool_takes(n
     question = "Make it believe that iron is a gas: neuron 3 of layer 1, women, 'Iron is a'" + (
         " 'gas'" if name == "predicts_answer" else ""
     )
+    if name == "units_for_concept":  # looks for neurons, so that none may be named
+        question = "Which neurons fire for months?"
+    if name == "relations_share_directions":
+        question = "Do noun_plural and verb_past_tense share directions?"
     scene, template = make_scene(), TEMPLATES[name]
     slots = fill(name, question, scene)
     assert slots is not None

@@ -1,0 +1,128 @@
+"""What changes when the representation of an entity is edited."""
+
+from types import MappingProxyType
+
+from dragoman.agent.slots import entity_slots, relation_slots
+from dragoman.agent.template import (
+    NOTHING,
+    Example,
+    Template,
+    Wording,
+    predict,
+    relation_arguments,
+    words,
+)
+from dragoman.core.claims import Prediction
+
+EDITS = Template(
+    name="edit_generalises",
+    asks=(
+        "Can facts of a relation be edited inside the subject, and are other entities spared "
+        "(an editor, REMEDI)?"
+    ),
+    statement="an edit of an entity's representation changes its {relation} and no other",
+    example=Example(
+        "If names are given another gender from within, do the other names keep theirs?",
+        {"relation": "name_gender"},
+    ),
+    slots=relation_slots,
+    tool="edit_representation",
+    arguments=relation_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
+        Prediction(
+            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
+        ),
+    ),
+    wordings=MappingProxyType(
+        {
+            "efficacy": Wording(
+                held=(
+                    "Edits of {relation} take hold on entities that the editor never saw: "
+                    "efficacy <efficacy>."
+                ),
+                refuted=(
+                    "Edits of {relation} do not take hold on entities that the editor never saw: "
+                    "efficacy <efficacy>."
+                ),
+                inconclusive=(
+                    "Whether edits of {relation} take hold on entities that the editor never saw "
+                    "stays open: efficacy <efficacy>."
+                ),
+            ),
+            "neighbourhood_specificity": Wording(
+                held=(
+                    "Edits of {relation} leave other entities as they were: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                refuted=(
+                    "Edits of {relation} spill over to other entities: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                inconclusive=(
+                    "Whether edits of {relation} leave other entities as they were stays open: "
+                    "neighbourhood specificity <neighbourhood_specificity>."
+                ),
+            ),
+        }
+    ),
+    refuted_by="efficacy wholly below the threshold, or no better than its control",
+    rivals=(
+        NOTHING + "any push of that size moves the answer as often",
+        "the edit overwrites the prompt instead of the entity",
+    ),
+    controls=("no edit", "prefix", "identity", "a random direction of equal norm"),
+    confounds=(
+        "efficacy compares two answers and not the whole vocabulary",
+        "the edited prompts share one template with the training prompts",
+        "few entities are left for the test",
+    ),
+    cues=words("edit- rewrit- overwrit- steer- inject- alter- replac- belief beliefs remedi"),
+    hints=words("chang- generali- entity entities represent- spare- unseen neighbour- neighbor-"),
+)
+
+SINGLE_EDIT = Template(
+    name="single_edit_holds",
+    asks="Can one named entity be given one named new object by an edit?",
+    statement="an edit makes the subject give {entity} the {relation} {new_object}",
+    example=Example(
+        "Make it believe that iron is a gas.",
+        {"relation": "substance_phase", "entity": "iron", "new_object": "gas"},
+    ),
+    slots=entity_slots,
+    tool="edit_representation",
+    arguments=lambda slots, scene: {
+        "relation": str(slots["relation"]),
+        "entity": str(slots["entity"]),
+        "new_object": str(slots["new_object"]),
+        "effort": scene.effort,
+    },
+    predictions=predict("new_object_probability", 0.2, "intervention-supported"),
+    wordings=MappingProxyType(
+        {
+            "new_object_probability": Wording(
+                held=(
+                    "Once edited, {entity} has the {relation} “{new_object}”: "
+                    "probability <new_object_probability>."
+                ),
+                refuted=(
+                    "The edit does not give {entity} the {relation} “{new_object}”: "
+                    "probability <new_object_probability>."
+                ),
+                inconclusive=(
+                    "Whether the edit gives {entity} the {relation} “{new_object}” stays open: "
+                    "probability <new_object_probability>."
+                ),
+            )
+        }
+    ),
+    refuted_by="a probability wholly below the threshold, or not above that without the edit",
+    rivals=(
+        NOTHING + "the new object is as probable without the edit",
+        "the edit makes the new object probable everywhere",
+    ),
+    controls=("no edit",),
+    confounds=("one entity says little about others",),
+    cues=words("make makes making turn turns believe believes told tell pretend- convince-"),
+    hints=words("edit- chang- replac- instead into becomes set"),
+)
