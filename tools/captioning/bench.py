@@ -1,19 +1,27 @@
 """Units laid out for captioning: corpus, activations, decoys and neighbours, read in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-from jaxtyping import Float
-from numpy import ndarray
-
+from dragoman.core.records import content_id
 from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import captioner_for, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
-from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layer
+from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layers
+from dragoman.tools.captioning.readings import Read, Wanted, cached_columns
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
+
+
+class Asked(NamedTuple):
+    """Units of a layer that are to be captioned, and others for the floors of their scores."""
+
+    units: tuple[int, ...]
+    decoys: tuple[int, ...]
 
 
 class Bench(NamedTuple):
@@ -38,29 +46,70 @@ def lay_out(
     *,
     dictionary: SparseDictionary | None = None,
 ) -> Bench:
-    """Look over the layer for neighbours, then read units, decoys and neighbours together."""
+    """`lay_out_layers` of one layer."""
+    asked = {where: Asked(tuple(units), tuple(decoys))}
+    return lay_out_layers(context, asked, corpus, dictionary=dictionary)[0]
+
+
+def lay_out_layers(
+    context: ToolContext,
+    asked: Mapping[UnitLayer, Asked],
+    corpus: Corpus,
+    *,
+    dictionary: SparseDictionary | None = None,
+    folder: Path | None = None,
+) -> list[Bench]:
+    """Look over the layers for neighbours, then read units, decoys and neighbours of all of them.
+
+    Each takes one forward pass over its documents, however many layers there are. With `folder`
+    what was read is kept there, by subject and texts, for the next time.
+    """
     n_fit = round(len(corpus.documents) * FIT_SHARE)
-    scan = scan_layer(context, corpus.documents[:n_fit], where, units, dictionary=dictionary)
-    nearest = scan.nearest()
-    own = [*units, *decoys]
-    near = sorted({unit for row in nearest for unit in row})
-    wanted = list(dict.fromkeys([*own, *near]))
-    column = {unit: place for place, unit in enumerate(wanted)}
+    units = {where: each.units for where, each in asked.items()}
+    scans = scan_layers(context, corpus.documents[:n_fit], units, dictionary=dictionary)
+    near = {
+        where: sorted({unit for row in scan.nearest() for unit in row})
+        for where, scan in scans.items()
+    }
+    wanted = {
+        where: list(dict.fromkeys([*each.units, *each.decoys, *near[where]]))
+        for where, each in asked.items()
+    }
     table = table_of(context, corpus.documents)
-    read: Float[ndarray, "tokens units"] = read_layers(
-        context, corpus.documents, table, {where: wanted}, dictionary=dictionary
-    )[where]
-    place = {unit: number for number, unit in enumerate(near)}
-    return Bench(
-        where,
-        tuple(units),
-        tuple(decoys),
-        corpus,
-        table,
-        captioner_for(context, table, read[:, [column[unit] for unit in own]], len(units)),
-        Neighbours(
-            read[:, [column[unit] for unit in near]],
-            tuple(tuple(place[unit] for unit in row) for row in nearest),
-        ),
-        scan,
-    )
+    read = _read(context, corpus, table, wanted, dictionary, folder)
+    benches = []
+    for where, each in asked.items():
+        column = {unit: place for place, unit in enumerate(wanted[where])}
+        own = [column[unit] for unit in (*each.units, *each.decoys)]
+        place = {unit: number for number, unit in enumerate(near[where])}
+        benches.append(
+            Bench(
+                where,
+                each.units,
+                each.decoys,
+                corpus,
+                table,
+                captioner_for(context, table, read[where][:, own], len(each.units)),
+                Neighbours(
+                    read[where][:, [column[unit] for unit in near[where]]],
+                    tuple(tuple(place[unit] for unit in row) for row in scans[where].nearest()),
+                ),
+                scans[where],
+            )
+        )
+    return benches
+
+
+def _read(
+    context: ToolContext,
+    corpus: Corpus,
+    table: TokenTable,
+    wanted: Wanted,
+    dictionary: SparseDictionary | None,
+    folder: Path | None,
+) -> Read:
+    read = partial(read_layers, context, corpus.documents, table, dictionary=dictionary)
+    if folder is None:
+        return read(wanted)
+    digest = content_id([context.subject.identity.digest, content_id(list(corpus.documents))])
+    return cached_columns(folder / digest, table.n, wanted, read)

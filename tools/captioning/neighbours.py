@@ -5,8 +5,7 @@ the captions of a whole network are shared by several units. Contexts in which n
 and the unit is not are what such a caption stumbles over.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,21 +71,34 @@ def scan_layer(
     *,
     dictionary: SparseDictionary | None = None,
 ) -> LayerScan:
+    """`scan_layers` of one layer."""
+    return scan_layers(context, documents, {where: units}, dictionary=dictionary)[where]
+
+
+def scan_layers(
+    context: ToolContext,
+    documents: Sequence[str],
+    units: Mapping[UnitLayer, Sequence[int]],
+    *,
+    dictionary: SparseDictionary | None = None,
+) -> dict[UnitLayer, LayerScan]:
     """Read the first hundred of `documents`, which should be some that captions are found on.
 
-    Sums over all units of the layer are kept, no activations.
+    One pass serves all layers. Sums over all units of a layer are kept, no activations.
     """
-    reader = UnitReader(context.subject, [where], dictionary)
+    reader = UnitReader(context.subject, list(units), dictionary)
     read = list(documents[:_SCANNED_DOCUMENTS])
-    chosen = torch.tensor(list(units))
-    sums = _Sums(reader.sizes[where], chosen)
+    sums = {
+        where: _Sums(reader.sizes[where], torch.tensor(list(asked)))
+        for where, asked in units.items()
+    }
     for start in range(0, len(read), _BATCH_DOCUMENTS):
-        context.step(start, len(read), f"looking over {where}")
+        context.step(start, len(read), f"looking over {', '.join(map(str, units))}")
         batch = context.subject.batch(read[start : start + _BATCH_DOCUMENTS])
         # The document start is a sink with activations of its own kind.
         real = (batch.mask == 1) & (batch.positions > 0)
-        reader.observe(batch, partial(sums.add, real))
-    return sums.scan()
+        reader.observe(batch, lambda where, seen, real=real: sums[where].add(real, seen))
+    return {where: each.scan() for where, each in sums.items()}
 
 
 class _Sums:
@@ -96,9 +108,7 @@ class _Sums:
         self._total, self._squares, self._above = torch.zeros(3, n_units, dtype=torch.float64)
         self._products = torch.zeros(len(chosen), n_units, dtype=torch.float64)
 
-    def add(
-        self, real: Tensor, where: UnitLayer, activations: Float[Tensor, "batch pos units"]
-    ) -> None:
+    def add(self, real: Tensor, activations: Float[Tensor, "batch pos units"]) -> None:
         values = activations[real].double().cpu()
         self._count += len(values)
         self._total += values.sum(0)

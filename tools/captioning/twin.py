@@ -7,17 +7,16 @@ unit's caption scores more than its twin's is what training has put there to be 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from dragoman.core.files import atomic_path
 from dragoman.core.records import Measurement, content_id
 from dragoman.tools.captioning.assessment import Assessor, judges_for, said_of
 from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.describing import captioner_for, choose_all
+from dragoman.tools.captioning.readings import Read, Wanted, cached_columns
+from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import read_layers
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
@@ -63,36 +62,25 @@ def twin_activations(
     context: ToolContext, bench: Bench, units: Sequence[int]
 ) -> Float[ndarray, "tokens units"]:
     """What units of the random twin do on the bench's texts; each unit's column is cached."""
+    wanted = {bench.where: units}
+    return read_twin(context, bench.corpus.documents, bench.table, wanted)[bench.where]
+
+
+def read_twin(
+    context: ToolContext, documents: Sequence[str], table: TokenTable, wanted: Wanted
+) -> Read:
+    """Activations of the random twin's units, of many layers in one pass; each column is cached."""
     digest = content_id(
         {
             "subject": context.subject.identity.digest,
-            "units": str(bench.where),
-            "documents": content_id(list(bench.corpus.documents)),
+            "documents": content_id(list(documents)),
             "seed": context.seed,
         }
     )
-    folder = context.cache / "twins" / digest
-    columns = {unit: _read(folder / f"{unit}.npy", bench.table.n) for unit in units}
-    missing = [unit for unit, column in columns.items() if column is None]
-    if missing:
+
+    def read(missing: Wanted) -> Read:
         context.step(0, 0, "making a twin with random weights")
         twin = replace(context, network=random_twin(context.subject, context.seed))
-        read = read_layers(twin, bench.corpus.documents, bench.table, {bench.where: missing})
-        for place, unit in enumerate(missing):
-            columns[unit] = read[bench.where][:, place]
-            _write(folder / f"{unit}.npy", read[bench.where][:, place])
-    return np.stack([column for column in columns.values() if column is not None], axis=1)
+        return read_layers(twin, documents, table, missing)
 
-
-def _read(path: Path, n_tokens: int) -> Float[ndarray, " tokens"] | None:
-    # A file that is absent or damaged is made anew: the cache holds nothing irreplaceable.
-    try:
-        column: ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return column if column.shape == (n_tokens,) else None
-
-
-def _write(path: Path, column: Float[ndarray, " tokens"]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as opened:
-        np.save(opened, column, allow_pickle=False)
+    return cached_columns(context.cache / "twins" / digest, table.n, wanted, read)

@@ -1,0 +1,65 @@
+"""Activations that were read before: one file a unit, so that only new units cost a forward pass.
+
+For work that comes back to the same texts: a control network that many groups of units share, an
+eval that is interrupted. The files hold nothing irreplaceable; what is absent or damaged is read
+anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from dragoman.core.files import atomic_path
+from dragoman.tools.captioning.units import UnitLayer
+
+Wanted: TypeAlias = Mapping[UnitLayer, Sequence[int]]
+Read: TypeAlias = dict[UnitLayer, Float[ndarray, "tokens units"]]
+
+
+def cached_columns(
+    folder: Path, n_tokens: int, wanted: Wanted, read: Callable[[Wanted], Read]
+) -> Read:
+    """Activations of the units `wanted`, from `folder` where they are there, else by one `read`.
+
+    `folder` must be named after all that activations depend on: subject and texts.
+    """
+    known = {
+        where: {unit: _column(_path(folder, where, unit), n_tokens) for unit in units}
+        for where, units in wanted.items()
+    }
+    missing = {
+        where: [unit for unit, column in columns.items() if column is None]
+        for where, columns in known.items()
+    }
+    missing = {where: units for where, units in missing.items() if units}
+    if missing:
+        for where, activations in read(missing).items():
+            for place, unit in enumerate(missing[where]):
+                column = np.ascontiguousarray(activations[:, place])
+                known[where][unit] = column
+                _keep(_path(folder, where, unit), column)
+    return {
+        where: np.stack([column for column in columns.values() if column is not None], axis=1)
+        for where, columns in known.items()
+    }
+
+
+def _path(folder: Path, where: UnitLayer, unit: int) -> Path:
+    return folder / str(where) / f"{unit}.npy"
+
+
+def _column(path: Path, n_tokens: int) -> Float[ndarray, " tokens"] | None:
+    try:
+        column: ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return column if column.shape == (n_tokens,) else None
+
+
+def _keep(path: Path, column: Float[ndarray, " tokens"]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as opened:
+        np.save(opened, column, allow_pickle=False)
