@@ -90,6 +90,29 @@ def test_units_are_found_by_their_captions(context: ToolContext, atlas: Atlas) -
     assert measured.n == 2
 
 
+@pytest.mark.parametrize(
+    ("caption", "gist"),
+    [
+        ("words about food and drink", "food and drink"),
+        ("tokens right after words that have to do with months", "months"),
+        ('the words "gold" or "tin" or text about money', "gold or tin or money"),
+        ("numbers of two digits", "numbers of two digits"),
+        ("a chat model's own words", "a chat model's own words"),
+        ('the token "\'"', "'"),
+        ('the token """', 'the token """'),
+    ],
+)
+def test_the_gist_of_a_caption_leaves_out_what_templates_add(caption: str, gist: str) -> None:
+    assert searching.gist(caption) == gist
+
+
+def test_random_words_beside_a_concept_never_hold_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "_words", lambda: ("river", "lake", "sea"))
+    phrases = searching._shuffled("River", 0)
+    assert len(phrases) == 100
+    assert set(phrases) == {"lake", "sea"}
+
+
 def test_nothing_stored_is_not_nothing_found(context: ToolContext, atlas: Atlas) -> None:
     assert find(context, "months").summary.startswith("not searched")
     atlas.store("run", [row(1, "numbers"), row(2, "rivers")])
