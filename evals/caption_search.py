@@ -88,7 +88,8 @@ class Rates(NamedTuple):
 
 def captions(seed: int) -> tuple[list[Caption], dict[str, list[str]]]:
     """Captions of every topic and of every token class; and for each topic, concepts to ask for."""
-    made, concepts = [], {}
+    made: list[Caption] = []
+    concepts: dict[str, list[str]] = {}
     for topic, members in topics().items():
         generator = np.random.default_rng([seed, len(made)])
         words = [str(word) for word in generator.permutation(sorted(members))]
@@ -179,9 +180,9 @@ def _share(count: int, n: int) -> str:
 
 def _remembering(embed: Embed) -> Embed:
     """Every concept is held against the same random words."""
-    known: dict[str, Sequence[float]] = {}
+    known: dict[str, list[float]] = {}
 
-    def embedded(texts: list[str]) -> Sequence[Sequence[float]]:
+    def embedded(texts: list[str]) -> list[list[float]]:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             known.update(zip(new, embed(new), strict=True))

@@ -77,6 +77,46 @@ def captioner_for(
     )
 
 
+class Proposed(NamedTuple):
+    """Candidates for each unit, by where they come from."""
+
+    search: list[list[Candidate]]
+    chat: list[list[Candidate]]
+    """Empty lists without a chat model."""
+    answers: Answers | None
+    n_unreadable: int = 0
+
+    def together(self) -> list[list[Candidate]]:
+        """Candidates of all proposers."""
+        return [
+            _distinct([*found, *written])
+            for found, written in zip(self.search, self.chat, strict=True)
+        ]
+
+
+def propose_all(context: ToolContext, captioner: Captioner, names: Sequence[object]) -> Proposed:
+    """What the predicate search and, where there is one, the chat model propose for each unit.
+
+    The chat model is asked about the units for which the search found something.
+    """
+    found: list[list[Candidate]] = []
+    for unit, name in enumerate(names):
+        context.step(unit, len(names), f"describing unit {name}")
+        found.append([] if captioner.dead(unit) else captioner.propose(unit))
+    written: list[list[Candidate]] = [[] for _ in names]
+    if context.chat is None:
+        return Proposed(found, written, None)
+    asked = [unit for unit, candidates in enumerate(found) if candidates]
+    answers = chat_proposer.ask(
+        context, context.chat, [_question(captioner, unit, found[unit]) for unit in asked]
+    )
+    n_unreadable = 0
+    for unit, captions in zip(asked, answers.captions, strict=True):
+        written[unit], unreadable = readable(captions, context.chat.identity.model)
+        n_unreadable += unreadable
+    return Proposed(found, written, answers, n_unreadable)
+
+
 def choose_all(
     context: ToolContext, captioner: Captioner, names: Sequence[object], *, pmi: bool = True
 ) -> Choices:
@@ -84,23 +124,9 @@ def choose_all(
 
     Without `pmi` the term -tau log p(d) is left out, so that common phrases win.
     """
-    proposed: list[list[Candidate]] = []
-    for unit, name in enumerate(names):
-        context.step(unit, len(names), f"describing unit {name}")
-        proposed.append([] if captioner.dead(unit) else captioner.propose(unit))
-    answers, n_unreadable = None, 0
-    if context.chat is not None:
-        asked = [unit for unit, candidates in enumerate(proposed) if candidates]
-        answers = chat_proposer.ask(
-            context, context.chat, [_question(captioner, unit, proposed[unit]) for unit in asked]
-        )
-        for unit, captions in zip(asked, answers.captions, strict=True):
-            written, unreadable = readable(captions, context.chat.identity.model)
-            n_unreadable += unreadable
-            proposed[unit] = _distinct([*proposed[unit], *written])
-    tau = TAU if pmi else 0.0
-    chosen = captioner.choose_all(proposed, tau)
-    return Choices(chosen, answers, n_unreadable)
+    proposed = propose_all(context, captioner, names)
+    chosen = captioner.choose_all(proposed.together(), TAU if pmi else 0.0)
+    return Choices(chosen, proposed.answers, proposed.n_unreadable)
 
 
 def _question(captioner: Captioner, unit: int, candidates: Sequence[Candidate]) -> Question:

@@ -6,6 +6,7 @@ and the unit is not are what such a caption stumbles over.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -97,8 +98,17 @@ def scan_layers(
         batch = context.subject.batch(read[start : start + _BATCH_DOCUMENTS])
         # The document start is a sink with activations of its own kind.
         real = (batch.mask == 1) & (batch.positions > 0)
-        reader.observe(batch, lambda where, seen, real=real: sums[where].add(real, seen))
+        reader.observe(batch, partial(_add, sums, real))
     return {where: each.scan() for where, each in sums.items()}
+
+
+def _add(
+    sums: Mapping[UnitLayer, "_Sums"],
+    real: Tensor,
+    where: UnitLayer,
+    activations: Float[Tensor, "batch pos units"],
+) -> None:
+    sums[where].add(real, activations)
 
 
 class _Sums:
