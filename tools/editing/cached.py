@@ -31,6 +31,7 @@ class PromptCache:
         log_probs: next-token log-probabilities without an edit over the tail.
         kl_mask: tail positions that the edit must leave alone: from the entity's last token up
             to, but excluding, the final token.
+        from_entity: the same, the final token included.
 
     With `final_only`, log-probabilities are of the final position alone (a tail of 1): enough to
     measure answers, and a fraction of the memory.
@@ -40,6 +41,7 @@ class PromptCache:
     n_tail: int
     log_probs: Float[Tensor, "prompt tail d_vocab"]
     kl_mask: Bool[Tensor, "prompt tail"]
+    from_entity: Bool[Tensor, "prompt tail"]
 
     @torch.no_grad()
     def __init__(
@@ -76,7 +78,8 @@ class PromptCache:
             for layer in output.past_key_values.layers
         ]
         steps = torch.arange(-self.n_tail, 0, device=subject.device)
-        self.kl_mask = (steps[None] >= self.positions[:, None]) & (steps[None] < -1)
+        self.from_entity = steps[None] >= self.positions[:, None]
+        self.kl_mask = self.from_entity & (steps < -1)
 
     def edited_log_probs(
         self, layer: int, rows: Sequence[int], directions: Float[Tensor, "row d_model"]

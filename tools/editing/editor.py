@@ -1,14 +1,16 @@
-"""The affine editor of REMEDI (Hernandez, Li & Andreas 2023, arXiv:2304.00740) and what it reads.
+"""What an editor of REMEDI reads (Hernandez, Li & Andreas 2023, arXiv:2304.00740), and its edit.
 
 An attribute is read from a sentence that states it of the entity: h_attr is the mean residual
-vector over the attribute's tokens. The editor maps what it reads to a direction, d = W x + b, which
+vector over the attribute's tokens. An editor (`editors`) maps what it reads to a direction, which
 is added to the block's output at the last token of the entity in a prompt: once, in the prompt
-pass. What it reads, x, has two forms:
+pass. What it reads of the attribute has two forms:
 
 - *attribute*, as published: h_attr of the new object. The editor is not told what it replaces.
 - *contrast*, ours: h_attr of the new object minus h_attr of the old one, in the same sentence about
   the same entity. What the two share (the entity, the sentence, the position) cancels, and taking
   the old attribute away is half of replacing it.
+
+Editors that take the entity as well read its last token in the same sentence.
 """
 
 from collections.abc import Sequence
@@ -16,10 +18,11 @@ from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from dragoman.core.records import Site
 from dragoman.tools.editing.cached import read_residuals
+from dragoman.tools.editing.editors.base import READ
 from dragoman.tools.editing.records import Context, EditRecord, Prompt, state
 from dragoman.tools.subjects.hooks import Edit, add_at
 from dragoman.tools.subjects.language import LanguageSubject
@@ -29,71 +32,67 @@ Form: TypeAlias = Literal["contrast", "attribute"]
 _READ_AT_ONCE = 64
 
 
-class AffineEditor(nn.Module):
-    """d = W x + b, fitted as (x - mean) + V (x - mean) / scale + c.
-
-    V and c start at zero, so training starts from the centred vector itself, which already pushes
-    the right way, and learns the correction. Residual streams have a few huge coordinates: dividing
-    by the spread makes one learning rate fit all of them. The map from x to d is affine all the
-    same.
-
-    `strength` (alpha) multiplies the whole direction; it is 1 in training and chosen afterwards.
-    """
-
-    mean: Float[Tensor, " d_model"]
-    scale: Float[Tensor, " d_model"]
-    strength: Float[Tensor, ""]
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(d_model))
-        self.register_buffer("scale", torch.ones(d_model))
-        self.register_buffer("strength", torch.ones(()))
-        self.weight = nn.Parameter(torch.zeros(d_model, d_model))
-        self.bias = nn.Parameter(torch.zeros(d_model))
-
-    def standardise(self, inputs: Float[Tensor, "record d_model"]) -> None:
-        """Take mean and scale from the training inputs."""
-        self.mean.copy_(inputs.mean(0))
-        self.scale.copy_(inputs.std(0).clamp(min=1e-3))
-
-    def forward(self, inputs: Float[Tensor, "record d_model"]) -> Float[Tensor, "record d_model"]:
-        """One direction for each input."""
-        centred = inputs - self.mean
-        correction = centred / self.scale @ self.weight.T + self.bias
-        return self.strength * (centred + correction)
-
-
 def read_inputs(
     subject: LanguageSubject,
     template: str,
     records: Sequence[EditRecord],
     layers: Sequence[int],
     form: Form,
-) -> dict[int, Float[Tensor, "record d_model"]]:
-    """What an editor of this form reads of each record at each layer."""
+) -> dict[int, Float[Tensor, "record part d_model"]]:
+    """What an editor of this form reads of each record at each layer; parts as in `READ`."""
     new = [state(template, one.entity, one.new_object) for one in records]
     if form == "attribute":
-        return read_attributes(subject, new, layers)
+        return read_states(subject, new, layers)
     old = [state(template, one.entity, one.old_object) for one in records]
-    both = read_attributes(subject, [*new, *old], layers)
-    return {layer: each[: len(new)] - each[len(new) :] for layer, each in both.items()}
+    both = read_states(subject, [*new, *old], layers)
+    return {layer: _contrasted(each[: len(new)], each[len(new) :]) for layer, each in both.items()}
 
 
 def read_attributes(
     subject: LanguageSubject, contexts: Sequence[Context], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, "context d_model"]]:
     """h_attr of each context at each layer: the mean over the attribute's tokens."""
+    states = read_states(subject, contexts, layers)
+    return {layer: each[:, READ.index("attribute")] for layer, each in states.items()}
+
+
+def read_states(
+    subject: LanguageSubject, contexts: Sequence[Context], layers: Sequence[int]
+) -> dict[int, Float[Tensor, "context part d_model"]]:
+    """h_attr and the entity's last token of each context at each layer, each text read once.
+
+    A context without an entity of its own gives a zero vector for it.
+    """
+    different = list(dict.fromkeys(contexts))
     parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    for start in range(0, len(contexts), _READ_AT_ONCE):
-        some = contexts[start : start + _READ_AT_ONCE]
-        spans = [subject.token_span(one.text, one.start, one.end) for one in some]
+    for start in range(0, len(different), _READ_AT_ONCE):
+        some = different[start : start + _READ_AT_ONCE]
         resid = read_residuals(subject, [one.text for one in some], layers)
-        for layer in layers:
-            n_pos = resid[layer].shape[1]
-            for row, (first, last) in enumerate(spans):
-                parts[layer].append(resid[layer][row, n_pos + first : n_pos + last + 1].mean(0))
-    return {layer: torch.stack(vectors) for layer, vectors in parts.items()}
+        for row, one in enumerate(some):
+            first, last = subject.token_span(one.text, one.start, one.end)
+            entity = _entity_token(subject, one)
+            for layer in layers:
+                tokens = resid[layer][row]
+                attribute = tokens[len(tokens) + first : len(tokens) + last + 1].mean(0)
+                other = torch.zeros_like(attribute) if entity is None else tokens[entity]
+                parts[layer].append(torch.stack([attribute, other]))
+    rows = {one: row for row, one in enumerate(different)}
+    order = [rows[one] for one in contexts]
+    return {layer: torch.stack(vectors)[order] for layer, vectors in parts.items()}
+
+
+def _entity_token(subject: LanguageSubject, context: Context) -> int | None:
+    end = context.entity_end
+    return None if end is None else subject.last_token(context.text, end)
+
+
+def _contrasted(
+    new: Float[Tensor, "record part d_model"], old: Float[Tensor, "record part d_model"]
+) -> Float[Tensor, "record part d_model"]:
+    """The attribute's difference; the entity stands before it and is the same in both."""
+    contrast = new.clone()
+    contrast[:, READ.index("attribute")] -= old[:, READ.index("attribute")]
+    return contrast
 
 
 def edit_at_entity(

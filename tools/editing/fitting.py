@@ -8,7 +8,9 @@ import torch
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
-from dragoman.tools.editing.editor import AffineEditor, Form, read_inputs
+from dragoman.tools.editing.editor import Form, read_inputs
+from dragoman.tools.editing.editors.base import Editor
+from dragoman.tools.editing.editors.catalogue import Kind
 from dragoman.tools.editing.judging import Judge, token_of
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import build_material
@@ -109,7 +111,8 @@ class StrengthTrial(Record):
 class Fit:
     """A trained editor and the account of how it came about."""
 
-    editor: AffineEditor
+    editor: Editor
+    kind: Kind
     layer: int
     trials: tuple[LayerTrial, ...]
     """Empty when the layer was given."""
@@ -197,7 +200,13 @@ def fit_editor(
         # Of equal scores the strongest: strengths are tried from 1 downwards.
         trained.editor.strength.fill_(max(strengths, key=lambda trial: trial.score).strength)
     return Fit(
-        trained.editor, chosen, tuple(trials), tuple(strengths), trained.history, trained.best
+        trained.editor,
+        settings.kind,
+        chosen,
+        tuple(trials),
+        tuple(strengths),
+        trained.history,
+        trained.best,
     )
 
 
@@ -206,7 +215,7 @@ def _try_strengths(
     subject: LanguageSubject,
     knowledge: Knowledge,
     pool: Pool,
-    editor: AffineEditor,
+    editor: Editor,
     layer: int,
     form: Form,
     seed: int,

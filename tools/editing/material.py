@@ -12,14 +12,18 @@ from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.editor import Form, read_inputs
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.records import EditRecord, Prompt, ask
-from dragoman.tools.editing.training import Examples, Material, Neighbours
+from dragoman.tools.editing.training import Examples, Material, Spared
 from dragoman.tools.subjects.language import LanguageSubject
 
-Inputs: TypeAlias = dict[int, Float[Tensor, "record d_model"]]
+Inputs: TypeAlias = dict[int, Float[Tensor, "record part d_model"]]
 
 # None of these is a shape that specificity is measured on (`probes`).
 _PREFACES = ("{}. ", "We talked about {}. ", "There is also {}. ")
 _NEIGHBOUR_CASES = 24
+# The prompt of the published essence term; essence itself is measured after another one.
+_ESSENCE = "{} is a"
+_ESSENCE_ENTITIES = 16
+_ESSENCE_TOKENS = 10
 
 
 def training_templates(knowledge: Knowledge) -> tuple[str, ...]:
@@ -40,11 +44,12 @@ def build_material(
     seed: int,
     form: Form,
 ) -> dict[int, Material]:
-    """By layer: the edits, and the neighbours that they should spare."""
+    """By layer: the edits, the neighbours and the texts about the entity that they should spare."""
     inputs = read_inputs(subject, knowledge.rewrite, records, layers, form)
     edits = _examples(subject, knowledge, records, inputs)
     neighbours = _neighbours(subject, knowledge, records, inputs, seed)
-    return {layer: Material(edits[layer], neighbours[layer]) for layer in layers}
+    essence = _essence(subject, records, inputs)
+    return {layer: Material(edits[layer], neighbours[layer], [essence[layer]]) for layer in layers}
 
 
 def _neighbours(
@@ -53,7 +58,7 @@ def _neighbours(
     records: Sequence[EditRecord],
     inputs: Inputs,
     seed: int,
-) -> dict[int, list[Neighbours]]:
+) -> dict[int, list[Spared]]:
     """By layer, for the first records: a known fact of another entity, in each shape of prompt."""
     generator = np.random.default_rng(seed)
     edited = {record.entity for record in records}
@@ -67,7 +72,7 @@ def _neighbours(
         others = [entity for entity in known if entity != record.entity]
         if others:
             cases.append((index, others[int(generator.integers(len(others)))]))
-    neighbours: dict[int, list[Neighbours]] = {layer: [] for layer in inputs}
+    neighbours: dict[int, list[Spared]] = {layer: [] for layer in inputs}
     if not cases:
         return neighbours
     chosen = [index for index, _ in cases]
@@ -80,8 +85,24 @@ def _neighbours(
         cache = PromptCache(subject, prompts, tuple(inputs), final_only=True)
         rows = tuple(prompts.index(prompt) for prompt in shape)
         for layer, vectors in inputs.items():
-            neighbours[layer].append(Neighbours(cache, rows, vectors[chosen]))
+            neighbours[layer].append(Spared(cache, rows, vectors[chosen]))
     return neighbours
+
+
+def _essence(
+    subject: LanguageSubject, records: Sequence[EditRecord], inputs: Inputs
+) -> dict[int, Spared]:
+    """By layer: what the unedited subject writes about the first entities, under their edits."""
+    entities = list(dict.fromkeys(record.entity for record in records))[:_ESSENCE_ENTITIES]
+    openings = [ask(_ESSENCE, entity) for entity in entities]
+    written = subject.generate([one.text for one in openings], _ESSENCE_TOKENS)
+    texts = [
+        Prompt(one.text + text, one.entity_end) for one, text in zip(openings, written, strict=True)
+    ]
+    cache = PromptCache(subject, texts, tuple(inputs))
+    cases = [index for index, record in enumerate(records) if record.entity in entities]
+    rows = tuple(entities.index(records[index].entity) for index in cases)
+    return {layer: Spared(cache, rows, vectors[cases]) for layer, vectors in inputs.items()}
 
 
 def _mention(number: int, edited: str, template: str, other: str) -> Prompt:

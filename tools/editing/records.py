@@ -42,6 +42,8 @@ class Context(NamedTuple):
     start: int
     end: int
     """`text[start:end]` is the attribute."""
+    entity_end: int | None = None
+    """Character just past the entity's first occurrence; None if it does not occur."""
 
 
 class Split(NamedTuple):
@@ -64,7 +66,7 @@ def ask(template: str, entity: str, before: str = "") -> Prompt:
 def state(template: str, entity: str, new_object: str) -> Context:
     """The sentence that gives `entity` the object; the attribute is the object itself."""
     text = f"{template.replace('{}', entity)} {new_object}"
-    return Context(text, len(text) - len(new_object), len(text))
+    return Context(text, len(text) - len(new_object), len(text), ask(template, entity).entity_end)
 
 
 def all_templates(relation: Relation) -> tuple[str, ...]:

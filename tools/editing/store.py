@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from dragoman.core.files import file_sha256, write_atomic
 from dragoman.core.records import JsonObject, Record
-from dragoman.tools.editing.editor import AffineEditor
+from dragoman.tools.editing.editors.catalogue import Kind, make_editor
 from dragoman.tools.editing.fitting import Fit, LayerTrial, StrengthTrial
 from dragoman.tools.editing.training import EpochMeasure
 
@@ -25,6 +25,7 @@ class Account(Record):
 
     inputs: JsonObject
     """All that training depends on: subject, relation, split, settings, seed, code."""
+    kind: Kind
     layer: int
     trials: tuple[LayerTrial, ...]
     strengths: tuple[StrengthTrial, ...]
@@ -39,6 +40,7 @@ def save_editor(folder: Path, fit: Fit, inputs: JsonObject) -> None:
     write_atomic(folder / _WEIGHTS, save(state))
     account = Account(
         inputs=inputs,
+        kind=fit.kind,
         layer=fit.layer,
         trials=fit.trials,
         strengths=fit.strengths,
@@ -60,10 +62,14 @@ def load_editor(folder: Path, inputs: JsonObject, device: torch.device) -> Fit |
     except (OSError, ValidationError, SafetensorError):
         # It can be trained again: a damaged copy is as good as none.
         return None
-    editor = AffineEditor(state["weight"].shape[0])
-    editor.load_state_dict(state)
+    editor = make_editor(account.kind, state["mean"].shape[-1], 0)
+    try:
+        editor.load_state_dict(state)
+    except RuntimeError:
+        return None
     return Fit(
         editor.to(device).requires_grad_(False),
+        account.kind,
         account.layer,
         account.trials,
         account.strengths,

@@ -1,13 +1,4 @@
-"""Training an editor: REMEDI's loss, with every sample regularised and the best weights kept.
-
-loss = -log p'(t_new) - lambda_u log(1 - p'(t_old)) + lambda_KL sum_pos KL(p || p'), averaged over
-the batch; p' is the edited subject, the positions run from the entity's last token up to, but
-excluding, the prompt's final token. Targets are first tokens.
-
-One term is ours: + lambda_n KL(p || p') of the answers about other entities, in prompts where the
-edit acts on an entity that is merely mentioned. Without it an edited entity drags its neighbours
-along, which the published evaluation could not see: it never measured them.
-"""
+"""Training an editor on cached prompts: AdamW, early stopping, the best weights kept (`loss`)."""
 
 import copy
 import math
@@ -17,20 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.editor import AffineEditor, Form
+from dragoman.tools.editing.editor import Form
+from dragoman.tools.editing.editors.base import Editor
+from dragoman.tools.editing.editors.catalogue import Kind, make_editor
+from dragoman.tools.editing.loss import LossTerms, divergence, loss_terms
 
 
 class TrainingSettings(Record):
     """What training depends on besides the data."""
 
+    kind: Kind = "linear"
+    """Of editor."""
     form: Form = "contrast"
-    """Of the editor."""
+    """Of what it reads."""
     learning_rate: float = 3e-3
     """For AdamW, at the start; it falls linearly to 0. Published: 1e-3 over 5,000 records, where
     here a few hundred are all there is."""
@@ -45,23 +41,9 @@ class TrainingSettings(Record):
     divided by 16. Counted for every sample, 10/16 is what that weight came to; with a full 10 the
     divergence outweighs the target and the subject keeps its old answer."""
     lambda_neighbour: float = 3.0
-    neighbours_per_batch: int = 8
-
-
-class LossTerms(NamedTuple):
-    """The loss of each sample, term by term, in nats; the weights are in already."""
-
-    target: Float[Tensor, " row"]
-    old: Float[Tensor, " row"]
-    kl: Float[Tensor, " row"]
-
-    def per_sample(self) -> Float[Tensor, " row"]:
-        """The sum of the terms for each sample."""
-        return self.target + self.old + self.kl
-
-    def total(self) -> Float[Tensor, ""]:
-        """Its mean over the batch: every sample counts, in every term."""
-        return self.per_sample().mean()
+    lambda_essence: float = 1.0
+    spared_per_batch: int = 6
+    """Cases of each kind of spared text beside a batch of edits."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,7 @@ class Examples:
     prompts: PromptCache
     rows: tuple[int, ...]
     """Which prompt each record is about."""
-    inputs: Float[Tensor, "record d_model"]
+    inputs: Float[Tensor, "record part d_model"]
     """What the editor reads."""
     new_ids: Int[Tensor, " record"]
     old_ids: Int[Tensor, " record"]
@@ -88,28 +70,29 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Questions about other entities in prompts that mention an edited one; one shape of prompt."""
+class Spared:
+    """Texts of one shape in which an edit acts and should change nothing."""
 
     prompts: PromptCache
     rows: tuple[int, ...]
-    """Which prompt each case is about."""
-    inputs: Float[Tensor, "case d_model"]
-    """Of the edit that acts in the prompt."""
+    """Which text each case is about."""
+    inputs: Float[Tensor, "case part d_model"]
+    """Of the edit that acts in the text."""
 
 
 class Material(NamedTuple):
     """What is trained or validated on, at one layer."""
 
     edits: Sequence[Examples]
-    neighbours: Sequence[Neighbours]
+    neighbours: Sequence[Spared]
+    """Questions about other entities that mention an edited one; the answer is spared."""
+    essence: Sequence[Spared] = ()
+    """What the unedited subject writes about an edited entity; every token is spared."""
 
     def share(self, fraction: float) -> "Material":
-        """That fraction of each template's records, first ones first; all neighbours."""
-        return Material(
-            [one.first(math.ceil(fraction * len(one.rows))) for one in self.edits],
-            self.neighbours,
-        )
+        """That fraction of each template's records, first ones first; all that is spared."""
+        few = [one.first(math.ceil(fraction * len(one.rows))) for one in self.edits]
+        return self._replace(edits=few)
 
 
 class EpochMeasure(Record):
@@ -120,49 +103,16 @@ class EpochMeasure(Record):
     validation_efficacy: float
     validation_spill_nats: float
     """Mean divergence of the answers about neighbours."""
+    validation_essence_nats: float = 0.0
+    """Mean divergence over the texts about edited entities."""
 
 
 class Trained(NamedTuple):
     """An editor with its best validation weights, and how it got there."""
 
-    editor: AffineEditor
+    editor: Editor
     history: tuple[EpochMeasure, ...]
     best: EpochMeasure
-
-
-def log_one_minus(log_p: Float[Tensor, " row"]) -> Float[Tensor, " row"]:
-    """log(1 - p) from log p, without cancellation at either end (Maechler 2012)."""
-    # At p = 1 the value is -inf and its slope too: held just below, where both are finite.
-    safe = log_p.clamp(max=-1e-7)
-    near_one = safe > -math.log(2)
-    # Each branch sees only values it is good for, else the unused one's gradient would be NaN.
-    from_expm1 = torch.log(-torch.expm1(torch.where(near_one, safe, safe.new_tensor(-1.0))))
-    from_log1p = torch.log1p(-torch.exp(torch.where(near_one, safe.new_tensor(-1.0), safe)))
-    return torch.where(near_one, from_expm1, from_log1p)
-
-
-def loss_terms(
-    edited: Float[Tensor, "row tail d_vocab"],
-    original: Float[Tensor, "row tail d_vocab"],
-    kl_mask: Bool[Tensor, "row tail"],
-    new_ids: Int[Tensor, " row"],
-    old_ids: Int[Tensor, " row"],
-    settings: TrainingSettings,
-) -> LossTerms:
-    """The terms of the loss from log-probabilities with and without the edit."""
-    final = edited[:, -1]
-    log_new = final.gather(1, new_ids[:, None])[:, 0]
-    log_old = final.gather(1, old_ids[:, None])[:, 0]
-    # The mask picks positions before any arithmetic: most of the tail may be another row's.
-    before, after = original[kl_mask], edited[kl_mask]
-    divergence = (before.exp() * (before - after)).sum(-1)
-    row = kl_mask.nonzero()[:, 0]
-    kl = torch.zeros_like(log_new).index_add(0, row, divergence)
-    return LossTerms(
-        target=-log_new,
-        old=-settings.lambda_old * log_one_minus(log_old),
-        kl=settings.lambda_kl * kl,
-    )
 
 
 def train_editor(
@@ -180,7 +130,7 @@ def train_editor(
         ToolError: the loss was not a number; nothing is kept then.
     """
     inputs = torch.cat([examples.inputs for examples in training.edits])
-    editor = AffineEditor(inputs.shape[1]).to(inputs.device)
+    editor = make_editor(settings.kind, inputs.shape[-1], seed).to(inputs.device)
     editor.standardise(inputs)
     optimizer = torch.optim.AdamW(
         editor.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -198,11 +148,11 @@ def train_editor(
             step(done, len(batches), f"layer {layer}, epoch {epoch}")
             edited = _edited(editor, examples, chosen, layer)
             loss = _terms(edited, examples, chosen, settings).total()
-            if training.neighbours:
-                spared = training.neighbours[int(generator.integers(len(training.neighbours)))]
-                some = generator.permutation(len(spared.rows))[: settings.neighbours_per_batch]
-                moved = neighbour_divergence(editor, spared, [int(at) for at in some], layer)
-                loss = loss + settings.lambda_neighbour * moved.mean()
+            for weight, shapes in _weighted(training, settings):
+                spared = shapes[int(generator.integers(len(shapes)))]
+                some = generator.permutation(len(spared.rows))[: settings.spared_per_batch]
+                moved = spared_divergence(editor, spared, [int(at) for at in some], layer)
+                loss = loss + weight * moved.mean()
             optimizer.zero_grad()
             _finite(loss).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             optimizer.step()
@@ -217,15 +167,28 @@ def train_editor(
     return Trained(editor.requires_grad_(False), tuple(history), best)
 
 
-def neighbour_divergence(
-    editor: AffineEditor, neighbours: Neighbours, chosen: Sequence[int], layer: int
+def spared_divergence(
+    editor: Editor, spared: Spared, chosen: Sequence[int], layer: int
 ) -> Float[Tensor, " case"]:
-    """KL(p || p') of the answer about the neighbour, in nats."""
-    rows = [neighbours.rows[index] for index in chosen]
-    directions = editor(neighbours.inputs[chosen])
-    after = neighbours.prompts.edited_log_probs(layer, rows, directions)[:, -1]
-    before = neighbours.prompts.log_probs[rows, -1]
-    return (before.exp() * (before - after)).sum(-1)
+    """KL(p || p') in nats: of the answer, or summed over the text where the cache holds all of it.
+
+    A text is spared from the entity's last token on, the final position included.
+    """
+    rows = [spared.rows[index] for index in chosen]
+    after = spared.prompts.edited_log_probs(layer, rows, editor(spared.inputs[chosen]))
+    before = spared.prompts.log_probs[rows]
+    mask = spared.prompts.from_entity[rows][:, -after.shape[1] :]
+    return divergence(before, after, mask)
+
+
+def _weighted(
+    material: Material, settings: TrainingSettings
+) -> list[tuple[float, Sequence[Spared]]]:
+    both = (
+        (settings.lambda_neighbour, material.neighbours),
+        (settings.lambda_essence, material.essence),
+    )
+    return [(weight, shapes) for weight, shapes in both if weight and shapes]
 
 
 def _batches(
@@ -240,7 +203,7 @@ def _batches(
 
 
 def _edited(
-    editor: AffineEditor, examples: Examples, chosen: Sequence[int], layer: int
+    editor: Editor, examples: Examples, chosen: Sequence[int], layer: int
 ) -> Float[Tensor, "row tail d_vocab"]:
     rows = [examples.rows[index] for index in chosen]
     return examples.prompts.edited_log_probs(layer, rows, editor(examples.inputs[chosen]))
@@ -259,7 +222,8 @@ def _terms(
         examples.prompts.kl_mask[rows],
         examples.new_ids[chosen],
         examples.old_ids[chosen],
-        settings,
+        lambda_old=settings.lambda_old,
+        lambda_kl=settings.lambda_kl,
     )
 
 
@@ -274,7 +238,7 @@ def _finite(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
 
 @torch.no_grad()
 def _measure(
-    editor: AffineEditor,
+    editor: Editor,
     validation: Material,
     layer: int,
     epoch: int,
@@ -290,16 +254,26 @@ def _measure(
             final, row = edited[:, -1], torch.arange(len(chosen))
             new, old = examples.new_ids[chosen], examples.old_ids[chosen]
             wins += (final[row, new] > final[row, old]).tolist()
-    moved = [
-        value
-        for spared in validation.neighbours
-        for value in neighbour_divergence(editor, spared, range(len(spared.rows)), layer).tolist()
-    ]
-    spilled = float(np.mean(moved)) if moved else 0.0
-    loss = torch.tensor(float(np.mean(losses)) + settings.lambda_neighbour * spilled)
+    spilled = _mean_divergence(editor, validation.neighbours, layer)
+    strayed = _mean_divergence(editor, validation.essence, layer)
+    loss = torch.tensor(
+        float(np.mean(losses))
+        + settings.lambda_neighbour * spilled
+        + settings.lambda_essence * strayed
+    )
     return EpochMeasure(
         epoch=epoch,
         validation_loss=float(_finite(loss)),
         validation_efficacy=float(np.mean(wins)),
         validation_spill_nats=spilled,
+        validation_essence_nats=strayed,
     )
+
+
+def _mean_divergence(editor: Editor, shapes: Sequence[Spared], layer: int) -> float:
+    moved = [
+        value
+        for spared in shapes
+        for value in spared_divergence(editor, spared, range(len(spared.rows)), layer).tolist()
+    ]
+    return float(np.mean(moved)) if moved else 0.0

@@ -21,20 +21,25 @@ def sample(
     *,
     edits: Sequence[Edit] = (),
     temperature: float = 0.0,
+    top_k: int | None = None,
+    streams: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Int[Tensor, "batch new"]:
     """New token ids; a row that has ended goes on with its end token.
 
-    Greedy at temperature 0, else seeded ancestral sampling.
+    Greedy at temperature 0, else seeded ancestral sampling, from the `top_k` most probable tokens
+    if that is given. Rows of the same stream draw by the same random numbers: what differs between
+    their texts is then not the luck of the draw.
     """
     generator = torch.Generator(device=subject.device).manual_seed(seed)
+    choose = _Chooser(temperature, top_k, streams, generator)
     ends = torch.tensor(end_ids(subject), device=subject.device)
     output = subject.forward(batch, edits, use_cache=True, logits_to_keep=1)
     mask, position = batch.mask, batch.positions[:, -1:]
     ended = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=subject.device)
     new: list[Tensor] = []
     for step in range(max_new_tokens):
-        token = _choose(output.logits[:, -1], temperature, generator)
+        token = choose(output.logits[:, -1])
         token = torch.where(ended, ends[0], token)
         new.append(token)
         ended = ended | torch.isin(token, ends)
@@ -60,10 +65,30 @@ def end_ids(subject: "LanguageSubject") -> list[int]:
     return list(dict.fromkeys(int(token) for token in found if token is not None)) or [-1]
 
 
-def _choose(
-    logits: Float[Tensor, "batch d_vocab"], temperature: float, generator: torch.Generator
-) -> Int[Tensor, " batch"]:
-    if temperature == 0:
-        return logits.argmax(-1)
-    probabilities = (logits / temperature).softmax(-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+class _Chooser:
+    """Picks the next token of each row."""
+
+    def __init__(
+        self,
+        temperature: float,
+        top_k: int | None,
+        streams: Sequence[int] | None,
+        generator: torch.Generator,
+    ) -> None:
+        self._temperature, self._top_k, self._generator = temperature, top_k, generator
+        self._streams = None if streams is None else torch.tensor(streams)
+
+    def __call__(self, logits: Float[Tensor, "batch d_vocab"]) -> Int[Tensor, " batch"]:
+        if self._temperature == 0:
+            return logits.argmax(-1)
+        probabilities = (logits / self._temperature).softmax(-1)
+        if self._top_k is not None:
+            least = probabilities.topk(self._top_k).values[:, -1:]
+            probabilities = probabilities.where(probabilities >= least, 0.0)
+        if self._streams is None:
+            return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
+        # The first of independent exponential clocks to ring falls on each token with its
+        # probability; one set of clocks serves all rows of a stream.
+        shape = (int(self._streams.max()) + 1, logits.shape[1])
+        clocks = torch.empty(shape, device=logits.device).exponential_(generator=self._generator)
+        return (probabilities / clocks[self._streams.to(logits.device)]).argmax(-1)

@@ -251,16 +251,29 @@ class LanguageSubject:
         *,
         edits: Sequence[Edit] = (),
         temperature: float = 0.0,
+        top_k: int | None = None,
+        streams: Sequence[int] | None = None,
         seed: int = 0,
         batch_size: int = 32,
     ) -> list[str]:
-        """New text only. Edits act on the prompt pass, never again at generated tokens."""
-        step = len(texts) if edits else batch_size
+        """New text only. Edits act on the prompt pass, never again at generated tokens.
+
+        Texts of one stream are drawn by the same random numbers (`generation.sample`). With edits
+        or streams all texts go in one batch.
+        """
+        step = len(texts) if edits or streams is not None else batch_size
         written: list[str] = []
         for start in range(0, len(texts), step):
             batch = self.batch(texts[start : start + step])
             ids = sample(
-                self, batch, max_new_tokens, edits=edits, temperature=temperature, seed=seed + start
+                self,
+                batch,
+                max_new_tokens,
+                edits=edits,
+                temperature=temperature,
+                top_k=top_k,
+                streams=streams,
+                seed=seed + start,
             )
             written += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return written

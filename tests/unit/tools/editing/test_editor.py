@@ -3,7 +3,8 @@
 import torch
 
 from dragoman.core.records import Site
-from dragoman.tools.editing.editor import AffineEditor, edit_at_entity, read_attributes, read_inputs
+from dragoman.tools.editing.editor import edit_at_entity, read_attributes, read_inputs
+from dragoman.tools.editing.editors.base import READ
 from dragoman.tools.editing.records import EditRecord, ask, state
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.language import LanguageSubject
@@ -31,31 +32,25 @@ def test_the_contrast_is_what_the_new_object_has_and_the_old_one_lacks(
         "The capital of {} is",
         [EditRecord(entity="A dog", old_object="Paris", new_object="Tokyo")],
     )
-    there = read_inputs(tiny_subject, template, records, [1], "contrast")[1]
     back = [EditRecord(entity="A dog", old_object="Tokyo", new_object="Paris")]
-    torch.testing.assert_close(
-        there, -read_inputs(tiny_subject, template, back, [1], "contrast")[1]
-    )
+    attribute, entity = READ.index("attribute"), READ.index("entity")
+    there = read_inputs(tiny_subject, template, records, [1], "contrast")[1]
+    backward = read_inputs(tiny_subject, template, back, [1], "contrast")[1]
+    torch.testing.assert_close(there[:, attribute], -backward[:, attribute])
     published = read_inputs(tiny_subject, template, records, [1], "attribute")[1]
     old = read_inputs(tiny_subject, template, back, [1], "attribute")[1]
-    torch.testing.assert_close(there, published - old, atol=1e-5, rtol=1e-5)
-
-
-def test_the_map_is_affine_at_any_strength() -> None:
-    editor = AffineEditor(5)
-    generator = torch.Generator().manual_seed(0)
-    attributes = torch.randn(20, 5, generator=generator) * 3 + 1
-    editor.standardise(attributes)
-    torch.testing.assert_close(editor(attributes), attributes - attributes.mean(0))
-    with torch.no_grad():
-        editor.weight.copy_(torch.randn(5, 5, generator=generator))
-        editor.bias.copy_(torch.randn(5, generator=generator))
-        first, second = attributes[:1], attributes[1:2]
-        middle = editor((first + second) / 2)
-        torch.testing.assert_close(middle, (editor(first) + editor(second)) / 2)
-        whole = editor(attributes)
-        editor.strength.fill_(0.5)
-        torch.testing.assert_close(editor(attributes), whole / 2)
+    torch.testing.assert_close(
+        there[:, attribute], (published - old)[:, attribute], atol=1e-5, rtol=1e-5
+    )
+    # The entity stands before the attribute: it is the same whatever is said of it.
+    for each in (backward, published, old):
+        torch.testing.assert_close(each[:, entity], there[:, entity], atol=1e-5, rtol=1e-5)
+    prompt = ask(template, "A dog")
+    site = Site(layer=1)
+    batch = tiny_subject.batch([prompt.text])
+    resid = tiny_subject.activations(batch, [site])[site][0]
+    at = tiny_subject.last_token(prompt.text, prompt.entity_end)
+    torch.testing.assert_close(there[0, entity], resid[at], atol=1e-5, rtol=1e-5)
 
 
 def test_generation_adds_the_direction_once_and_never_at_new_tokens(

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from dragoman.core.records import JsonObject
-from dragoman.tools.editing.editor import AffineEditor
+from dragoman.tools.editing.editors.catalogue import KINDS, Kind, make_editor
 from dragoman.tools.editing.fitting import Fit, LayerTrial, StrengthTrial
 from dragoman.tools.editing.store import load_editor, save_editor
 from dragoman.tools.editing.training import EpochMeasure
@@ -14,11 +15,12 @@ INPUTS: JsonObject = {"seed": 3, "split": {"train": ["a", "b"]}}
 CPU = torch.device("cpu")
 
 
-def _fit() -> Fit:
-    editor = AffineEditor(4)
+def _fit(kind: Kind = "linear") -> Fit:
+    editor = make_editor(kind, 4, 0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        editor.weight.copy_(torch.randn(4, 4, generator=generator))
+        for weight in editor.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator))
         editor.strength.fill_(0.8)
         editor.mean.fill_(2.0)
     measured = EpochMeasure(
@@ -26,6 +28,7 @@ def _fit() -> Fit:
     )
     return Fit(
         editor,
+        kind,
         7,
         (LayerTrial(layer=7, validation_loss=0.7, validation_efficacy=0.8),),
         (StrengthTrial(strength=0.8, efficacy=1.0, neighbourhood_specificity=0.9),),
@@ -34,8 +37,9 @@ def _fit() -> Fit:
     )
 
 
-def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    fit = _fit()
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_saved_comes_back(tmp_path: Path, kind: Kind) -> None:
+    fit = _fit(kind)
     save_editor(tmp_path / "one", fit, INPUTS)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
         "editor.json",
@@ -43,9 +47,10 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     ]
     loaded = load_editor(tmp_path / "one", INPUTS, CPU)
     assert loaded is not None
-    attributes = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    attributes = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(loaded.editor(attributes), fit.editor(attributes))
+    assert type(loaded.editor) is type(fit.editor)
     assert (loaded.layer, loaded.trials, loaded.strengths, loaded.history, loaded.best) == (
         fit.layer,
         fit.trials,

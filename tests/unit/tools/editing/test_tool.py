@@ -14,7 +14,7 @@ from dragoman.core.records import JsonObject, ToolResult, ToolSuccess
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing import editor, fitting
 from dragoman.tools.editing.directions import EDITED, IDENTITY, NO_EDIT, PREFIX, RANDOM
-from dragoman.tools.editing.editor import read_attributes
+from dragoman.tools.editing.editor import read_states
 from dragoman.tools.editing.records import Context
 from dragoman.tools.editing.tool import edit_representation
 from dragoman.tools.relations import Relation
@@ -205,11 +205,10 @@ def test_nothing_is_kept_of_a_training_that_broke_down(
         subject: LanguageSubject, contexts: Sequence[Context], layers: Sequence[int]
     ) -> dict[int, torch.Tensor]:
         return {
-            layer: each * math.nan
-            for layer, each in read_attributes(subject, contexts, layers).items()
+            layer: each * math.nan for layer, each in read_states(subject, contexts, layers).items()
         }
 
-    monkeypatch.setattr(editor, "read_attributes", poisoned)
+    monkeypatch.setattr(editor, "read_states", poisoned)
     ctx = context(planted.subject)
     with pytest.raises(ToolError, match="not a finite number"):
         _call(ctx, relation=str(files["linear"]), layer=2)

@@ -8,21 +8,18 @@ from torch import Tensor
 
 from dragoman.core.errors import ToolError
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.records import ask
+from dragoman.tools.editing.editors.catalogue import KINDS, Kind
+from dragoman.tools.editing.loss import LossTerms, log_one_minus, loss_terms
+from dragoman.tools.editing.records import Prompt, ask
 from dragoman.tools.editing.training import (
     Examples,
-    LossTerms,
     Material,
-    Neighbours,
+    Spared,
     TrainingSettings,
-    log_one_minus,
-    loss_terms,
-    neighbour_divergence,
+    spared_divergence,
     train_editor,
 )
 from dragoman.tools.subjects.language import LanguageSubject
-
-SETTINGS = TrainingSettings(lambda_old=1.0, lambda_kl=2.0)
 
 
 def test_log_one_minus_at_both_ends() -> None:
@@ -45,7 +42,7 @@ NEW, OLD = torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
 
 
 def _terms(edited: Tensor, original: Tensor) -> LossTerms:
-    return loss_terms(edited, original, MASK, NEW, OLD, SETTINGS)
+    return loss_terms(edited, original, MASK, NEW, OLD, lambda_old=1.0, lambda_kl=2.0)
 
 
 def test_the_loss_is_the_published_sum() -> None:
@@ -92,17 +89,19 @@ def test_positions_outside_the_mask_are_free() -> None:
 def _material(subject: LanguageSubject, seed: int, *, swap: bool = False) -> Material:
     prompts = [ask("The capital of {} is", name) for name in ("France", "Japan", "Tokyo")]
     generator = torch.Generator().manual_seed(seed)
-    attributes = torch.randn(6, subject.d_model, generator=generator)
+    attributes = torch.randn(6, 2, subject.d_model, generator=generator)
     ids = torch.tensor([7, 8, 9, 7, 8, 9]), torch.tensor([17, 18, 19, 17, 18, 19])
     new, old = reversed(ids) if swap else ids
     examples = Examples(
         PromptCache(subject, prompts, [1]), (0, 1, 2, 1, 2, 0), attributes, new, old
     )
     mentions = [ask("{}. The capital of Japan is", "France")]
-    neighbours = Neighbours(
+    neighbours = Spared(
         PromptCache(subject, mentions, [1], final_only=True), (0, 0), attributes[:2]
     )
-    return Material([examples], [neighbours])
+    told = [Prompt("A dog is an animal in France", len("A dog"))]
+    essence = Spared(PromptCache(subject, told, [1]), (0, 0, 0), attributes[2:5])
+    return Material([examples], [neighbours], [essence])
 
 
 def _quiet(done: int, total: int, text: str) -> None:
@@ -130,22 +129,24 @@ def test_a_run_that_gets_worse_gives_back_the_weights_from_before(
     training = _material(tiny_subject, 0)
     # What training makes probable, validation wants improbable: it only gets worse.
     validation = _material(tiny_subject, 0, swap=True)
-    settings = TrainingSettings(max_epochs=5, patience=2, learning_rate=0.05)
+    settings = TrainingSettings(max_epochs=5, patience=2, learning_rate=0.05, lambda_essence=0.0)
     trained = train_editor(training, validation, 1, settings, 0, step=_quiet)
     losses = [one.validation_loss for one in trained.history]
     assert min(losses[1:]) > losses[0]
     assert trained.best.epoch == 0
     assert len(losses) == 3  # Epochs 0, 1, 2: then patience is at an end.
-    assert float(trained.editor.weight.abs().max()) == 0
-    assert float(trained.editor.bias.abs().max()) == 0
+    assert all(float(each.abs().max()) == 0 for each in trained.editor.parameters())
 
 
 def test_the_same_seed_gives_the_same_editor(tiny_subject: LanguageSubject) -> None:
     material = _material(tiny_subject, 0)
     settings = TrainingSettings(max_epochs=2)
-    first = train_editor(material, material, 1, settings, 5, step=_quiet).editor
-    second = train_editor(material, material, 1, settings, 5, step=_quiet).editor
-    torch.testing.assert_close(first.weight, second.weight, rtol=0, atol=0)
+    first, second = (
+        train_editor(material, material, 1, settings, 5, step=_quiet).editor.state_dict()
+        for _ in range(2)
+    )
+    for name, weight in first.items():
+        torch.testing.assert_close(weight, second[name], rtol=0, atol=0)
 
 
 def test_not_a_number_is_an_error_and_no_editor(tiny_subject: LanguageSubject) -> None:
@@ -163,10 +164,49 @@ def test_neighbours_diverge_only_under_an_edit(tiny_subject: LanguageSubject) ->
     settings = TrainingSettings(max_epochs=1)
     editor = train_editor(material, material, 1, settings, 0, step=_quiet).editor
     [spared] = material.neighbours
-    moved = neighbour_divergence(editor, spared, [0, 1], 1)
+    moved = spared_divergence(editor, spared, [0, 1], 1)
     assert bool((moved > 1e-6).all())
     editor.strength.fill_(0.0)
-    assert float(neighbour_divergence(editor, spared, [0, 1], 1).abs().max()) < 1e-5
+    assert float(spared_divergence(editor, spared, [0, 1], 1).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_editor_learns(tiny_subject: LanguageSubject, kind: Kind) -> None:
+    material = _material(tiny_subject, 0)
+    settings = TrainingSettings(kind=kind, max_epochs=6, patience=6, learning_rate=0.03)
+    trained = train_editor(material, material, 1, settings, 0, step=_quiet)
+    assert trained.best.validation_loss < trained.history[0].validation_loss - 0.1
+
+
+def test_the_text_about_an_entity_is_spared_from_the_entity_on(
+    tiny_subject: LanguageSubject,
+) -> None:
+    material = _material(tiny_subject, 0)
+    editor = train_editor(
+        material, material, 1, TrainingSettings(max_epochs=1), 0, step=_quiet
+    ).editor
+    [told] = material.essence
+    moved = spared_divergence(editor, told, [1], 1)
+    after = told.prompts.edited_log_probs(1, [0], editor(told.inputs[1:2]))
+    before = told.prompts.log_probs[:1]
+    by_position = (before.exp() * (before - after)).sum(-1)[0]
+    start = int(told.prompts.positions[0])
+    torch.testing.assert_close(moved[0], by_position[start:].sum())
+    # Weighted, the term is felt: the editor strays less than one trained without it.
+    strays = [
+        train_editor(
+            material,
+            material,
+            1,
+            TrainingSettings(max_epochs=8, patience=8, learning_rate=0.05, lambda_essence=weight),
+            0,
+            step=_quiet,
+        )
+        .history[-1]
+        .validation_essence_nats
+        for weight in (0.0, 30.0)
+    ]
+    assert strays[1] < 0.7 * strays[0]
 
 
 def test_a_share_of_the_material(tiny_subject: LanguageSubject) -> None:

@@ -1,0 +1,1 @@
+"""The kinds of editor, one module each, behind one protocol (`base.Editor`)."""
