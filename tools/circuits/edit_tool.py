@@ -24,10 +24,10 @@ from dragoman.tools.circuits.inverse_editing import (
     swaps,
 )
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.comparison import Comparison, directions_of
-from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX, RANDOM
+from dragoman.tools.editing.comparison import Comparison, compare_methods, directions_of
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, RANDOM
 from dragoman.tools.editing.fitting import PLANS
-from dragoman.tools.editing.judging import Answers, Judge, token_of
+from dragoman.tools.editing.judging import token_of
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import held_out_template
 from dragoman.tools.editing.measuring import (
@@ -36,11 +36,13 @@ from dragoman.tools.editing.measuring import (
     measure_specificity,
     table,
 )
+from dragoman.tools.editing.methods import Method, all_methods
 from dragoman.tools.editing.plot import draw_methods
 from dragoman.tools.editing.probes import Kind, Probe, edit_probes, neighbour_probes
 from dragoman.tools.editing.records import EditRecord, swap_objects
-from dragoman.tools.editing.study import Study, centroids, find_fact, prepare, survey
-from dragoman.tools.editing.writing import measure_fluency, write
+from dragoman.tools.editing.study import Study, find_fact, prepare, survey
+from dragoman.tools.editing.text_metrics import fluency_of, measure_fluency
+from dragoman.tools.editing.writing import Opening, write
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import RelationName, load_relation
 
@@ -181,19 +183,26 @@ def edit_through_relation(
     directions = _directions(held, records, chosen, ctx.seed)
     comparison = _compare(ctx, knowledge, records, probes, directions, chosen.layer, study)
     ctx.step(0, 0, "writing text with and without the edits")
+    # Texts are written at one layer.
+    here = [method for method in comparison.compared if method.layer is None]
     written = write(
         ctx.subject,
-        probes["rewrite"][: 1 if one else plan.generated_prompts],
+        [
+            Opening(probe.record, probe.prompt)
+            for probe in probes["rewrite"][: 1 if one else plan.generated_prompts]
+        ],
         chosen.layer,
-        directions,
+        here,
         plan.generated_tokens,
+        seed=ctx.seed,
+        greedy=one,
     )
     efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
     specificity = measure_specificity(comparison)
     found = [*efficacy, *specificity]
     if not one:
         found += measure_efficacy(comparison, "paraphrase", "paraphrase_efficacy")
-        found += measure_fluency(written, plan.generated_tokens, ctx.seed)
+        found += measure_fluency(fluency_of(written), plan.generated_tokens, ctx.seed)
     probability = measure_probability(comparison, "rewrite", ctx.seed)
     caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
     if not specificity:
@@ -203,10 +212,10 @@ def edit_through_relation(
     rows = table(comparison)
     examples: list[JsonValue] = [
         {
-            "prompt": each.probe.prompt.text,
-            "entity": records[each.probe.record].entity,
-            "old_object": records[each.probe.record].old_object,
-            "new_object": records[each.probe.record].new_object,
+            "prompt": each.opening.prompt.text,
+            "entity": records[each.opening.record].entity,
+            "old_object": records[each.opening.record].old_object,
+            "new_object": records[each.opening.record].new_object,
             "before": each.texts[NO_EDIT],
             "after": each.texts[EDITED],
         }
@@ -290,30 +299,11 @@ def _compare(
     study: Study | None,
 ) -> Comparison:
     """Every method on the same probes; REMEDI's editor at its own layer."""
-    asked = {kind: some for kind, some in probes.items() if some}
-    token = token_of(ctx.subject, knowledge)
-    trained = (
-        None if study is None else directions_of(ctx, study, records, centroids(ctx, study))[EDITED]
-    )
-    methods = [EDITED, NO_EDIT, PREFIX, *(name for name in directions if name != EDITED)]
-    answers: dict[str, dict[Kind, Answers]] = {method: {} for method in methods}
-    if trained is not None:
-        answers[REMEDI] = {}
-    for done, (kind, some) in enumerate(asked.items()):
-        ctx.step(done, len(asked), f"asking the edited subject: {kind.replace('_', ' ')}")
-        judge = Judge(ctx.subject, some, records, token, layer)
-        answers[EDITED][kind] = judge.ask(directions[EDITED])
-        answers[NO_EDIT][kind] = judge.ask(None)
-        if kind == "at_neighbour":
-            continue  # A control of the edit's own direction.
-        answers[PREFIX][kind] = judge.ask_with_prefix()
-        for method, vectors in directions.items():
-            if method != EDITED:
-                answers[method][kind] = judge.ask(vectors)
-        if study is not None and trained is not None:
-            other = Judge(ctx.subject, some, records, token, study.fit.layer)
-            answers[REMEDI][kind] = other.ask(trained)
-    return Comparison(tuple(records), dict(directions), asked, answers)
+    methods = all_methods(records, knowledge, directions)
+    if study is not None:
+        trained = directions_of(ctx, study, records)[EDITED]
+        methods.append(Method(REMEDI, trained, layer=study.fit.layer))
+    return compare_methods(ctx, knowledge, records, probes, methods, layer)
 
 
 def _summary(

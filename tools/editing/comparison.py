@@ -8,17 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.directions import (
-    EDITED,
-    NO_EDIT,
-    PREFIX,
-    Centroids,
-    compared_directions,
-)
-from dragoman.tools.editing.editor import read_attributes, read_inputs
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, compared_directions
+from dragoman.tools.editing.editor import read_records
 from dragoman.tools.editing.judging import Answers, Judge, token_of
+from dragoman.tools.editing.knowledge import Knowledge
+from dragoman.tools.editing.methods import Method, all_methods
+from dragoman.tools.editing.metrics import grouped_shares
 from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, Kind, Probe
-from dragoman.tools.editing.records import EditRecord, state
+from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.editing.study import Study
 
 
@@ -27,7 +24,7 @@ class Comparison:
     """Answers by method and kind of probe; the probes of a kind are the same for all methods."""
 
     records: tuple[EditRecord, ...]
-    directions: Mapping[str, Float[Tensor, "record d_model"]]
+    compared: tuple[Method, ...]
     probes: Mapping[Kind, Sequence[Probe]]
     answers: Mapping[str, Mapping[Kind, Answers]]
 
@@ -57,6 +54,19 @@ class Comparison:
                     groups.append(probe.group)
         return wins, groups
 
+    def shares(self, method: str, kind: Kind) -> dict[str, float]:
+        """Group to its share of changed answers; empty where there are no such probes."""
+        if kind not in self.probes:
+            return {}
+        groups = [probe.group for probe in self.probes[kind]]
+        shares = grouped_shares(self.changed(method, kind), groups)
+        return dict(zip(dict.fromkeys(groups), shares, strict=True))
+
+    def kept_shares(self, method: str, kinds: Sequence[Kind]) -> dict[str, float]:
+        """Group to its share of neighbours that keep their answer."""
+        wins, groups = self.kept(method, [kind for kind in kinds if kind in self.probes])
+        return dict(zip(dict.fromkeys(groups), grouped_shares(wins, groups), strict=True))
+
     def n_not_held(self) -> int:
         """Neighbour probes left out because the unedited subject answers them wrongly."""
         return sum(
@@ -66,17 +76,19 @@ class Comparison:
 
 @torch.no_grad()
 def directions_of(
-    ctx: ToolContext, study: Study, records: Sequence[EditRecord], known_objects: Centroids
+    ctx: ToolContext, study: Study, records: Sequence[EditRecord]
 ) -> dict[str, Float[Tensor, "record d_model"]]:
-    """The editor's direction for each record, and the baselines' at the same norms."""
-    layer = study.fit.layer
-    template = study.knowledge.rewrite
-    contexts = [state(template, one.entity, one.new_object) for one in records]
-    attributes = read_attributes(ctx.subject, contexts, [layer])[layer]
-    edited = study.fit.editor(
-        read_inputs(ctx.subject, template, records, [layer], study.form)[layer]
+    """The editor's direction for each record, and those of the baselines that add one."""
+    fit = study.fit
+    read = read_records(ctx.subject, study.knowledge.rewrite, records, [fit.layer])
+    return compared_directions(
+        fit.editor(read.inputs(study.form)[fit.layer]),
+        read.attributes(fit.layer),
+        records,
+        fit.centroids,
+        fit.difference_strength,
+        ctx.seed,
     )
-    return compared_directions(edited, attributes, records, known_objects, ctx.seed)
 
 
 def compare(
@@ -86,21 +98,32 @@ def compare(
     probes: Mapping[Kind, Sequence[Probe]],
     directions: Mapping[str, Float[Tensor, "record d_model"]],
 ) -> Comparison:
-    """Put every probe to the subject under every method."""
-    answers: dict[str, dict[Kind, Answers]] = {
-        method: {} for method in (EDITED, NO_EDIT, PREFIX, *directions)
-    }
+    """Put every probe to the subject under the study's editor and every baseline."""
+    methods = all_methods(records, study.knowledge, directions)
+    return compare_methods(ctx, study.knowledge, records, probes, methods, study.fit.layer)
+
+
+def compare_methods(
+    ctx: ToolContext,
+    knowledge: Knowledge,
+    records: Sequence[EditRecord],
+    probes: Mapping[Kind, Sequence[Probe]],
+    methods: Sequence[Method],
+    layer: int,
+) -> Comparison:
+    """Put every probe to the subject under each method, `EDITED` and `NO_EDIT` among them."""
+    answers: dict[str, dict[Kind, Answers]] = {method.name: {} for method in methods}
     asked = {kind: some for kind, some in probes.items() if some}
-    token = token_of(ctx.subject, study.knowledge)
+    token = token_of(ctx.subject, knowledge)
     for done, (kind, some) in enumerate(asked.items()):
         ctx.step(done, len(asked), f"asking the edited subject: {kind.replace('_', ' ')}")
-        judge = Judge(ctx.subject, some, records, token, study.fit.layer)
-        answers[EDITED][kind] = judge.ask(directions[EDITED])
-        answers[NO_EDIT][kind] = judge.ask(None)
-        if kind == "at_neighbour":
-            continue  # A control of the editor's own direction.
-        answers[PREFIX][kind] = judge.ask_with_prefix()
-        for method, vectors in directions.items():
-            if method != EDITED:
-                answers[method][kind] = judge.ask(vectors)
-    return Comparison(tuple(records), directions, asked, answers)
+        judges: dict[int, Judge] = {}
+        for method in methods:
+            # At the neighbour only the editor's own direction is of interest, as a control.
+            if kind == "at_neighbour" and method.name not in (EDITED, NO_EDIT):
+                continue
+            at = layer if method.layer is None else method.layer
+            if at not in judges:
+                judges[at] = Judge(ctx.subject, some, records, token, at)
+            answers[method.name][kind] = judges[at].ask_by(method)
+    return Comparison(tuple(records), tuple(methods), asked, answers)

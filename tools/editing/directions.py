@@ -1,4 +1,4 @@
-"""The directions that an editor is compared with, each as long as the editor's own."""
+"""The directions that an editor is compared with (`methods`)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,8 +12,10 @@ from dragoman.tools.editing.records import EditRecord
 EDITED = "edited"
 NO_EDIT = "no edit"
 PREFIX = "prefix"
+REPLACED = "replaced entity"
 IDENTITY = "identity"
 MEAN_DIFFERENCE = "mean difference"
+TUNED_DIFFERENCE = "mean difference at its own strength"
 RANDOM = "random direction of equal norm"
 
 
@@ -34,18 +36,29 @@ class Centroids(NamedTuple):
         counts = torch.bincount(which, minlength=len(objects))
         return cls(objects, sums / counts[:, None])
 
+    def differences(self, records: Sequence[EditRecord]) -> Float[Tensor, "record d_model"] | None:
+        """The new object's centroid minus the old one's; None where one of them has none."""
+        known = set(self.objects)
+        if not all({record.new_object, record.old_object} <= known for record in records):
+            return None
+        new = [self.objects.index(record.new_object) for record in records]
+        old = [self.objects.index(record.old_object) for record in records]
+        return self.vectors[new] - self.vectors[old]
+
 
 def compared_directions(
     edited: Float[Tensor, "record d_model"],
     attributes: Float[Tensor, "record d_model"],
     records: Sequence[EditRecord],
     centroids: Centroids,
+    difference_strength: float,
     seed: int,
 ) -> dict[str, Float[Tensor, "record d_model"]]:
-    """The editor's directions and, at equal norm, those of the baselines.
+    """The editor's directions and those of the baselines.
 
-    identity: the attribute vector itself. mean difference: the new object's centroid minus the old
-    one's (left out where one of them was in no training record). random: Gaussian, seeded.
+    identity: the attribute vector itself. mean difference: `Centroids.differences` (left out where
+    there is none). random: Gaussian, seeded. These are as long as the editor's. The mean difference
+    is there once more as it is, times `difference_strength`, which validation entities chose.
     """
     norms = edited.norm(dim=1, keepdim=True)
     generator = torch.Generator().manual_seed(seed)
@@ -55,12 +68,10 @@ def compared_directions(
         IDENTITY: _scaled(attributes, norms),
         RANDOM: _scaled(random, norms),
     }
-    known = set(centroids.objects)
-    if all({record.new_object, record.old_object} <= known for record in records):
-        new = [centroids.objects.index(record.new_object) for record in records]
-        old = [centroids.objects.index(record.old_object) for record in records]
-        difference = centroids.vectors[new] - centroids.vectors[old]
+    difference = centroids.differences(records)
+    if difference is not None:
         directions[MEAN_DIFFERENCE] = _scaled(difference, norms)
+        directions[TUNED_DIFFERENCE] = difference_strength * difference
     return directions
 
 

@@ -14,7 +14,7 @@ Editors that take the entity as well read its last token in the same sentence.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -32,20 +32,35 @@ Form: TypeAlias = Literal["contrast", "attribute"]
 _READ_AT_ONCE = 64
 
 
-def read_inputs(
-    subject: LanguageSubject,
-    template: str,
-    records: Sequence[EditRecord],
-    layers: Sequence[int],
-    form: Form,
-) -> dict[int, Float[Tensor, "record part d_model"]]:
-    """What an editor of this form reads of each record at each layer; parts as in `READ`."""
+class Readings(NamedTuple):
+    """What was read of some records, by layer; parts as in `READ`."""
+
+    new: dict[int, Float[Tensor, "record part d_model"]]
+    """Of the sentences that give the entity its new object."""
+    old: dict[int, Float[Tensor, "record part d_model"]]
+
+    def inputs(self, form: Form) -> dict[int, Float[Tensor, "record part d_model"]]:
+        """What an editor of this form reads."""
+        if form == "attribute":
+            return self.new
+        return {layer: _contrasted(each, self.old[layer]) for layer, each in self.new.items()}
+
+    def attributes(self, layer: int) -> Float[Tensor, "record d_model"]:
+        """h_attr of each record's new object."""
+        return self.new[layer][:, READ.index("attribute")]
+
+
+def read_records(
+    subject: LanguageSubject, template: str, records: Sequence[EditRecord], layers: Sequence[int]
+) -> Readings:
+    """Read each record's two sentences, all layers in one pass."""
     new = [state(template, one.entity, one.new_object) for one in records]
-    if form == "attribute":
-        return read_states(subject, new, layers)
     old = [state(template, one.entity, one.old_object) for one in records]
     both = read_states(subject, [*new, *old], layers)
-    return {layer: _contrasted(each[: len(new)], each[len(new) :]) for layer, each in both.items()}
+    return Readings(
+        {layer: each[: len(new)] for layer, each in both.items()},
+        {layer: each[len(new) :] for layer, each in both.items()},
+    )
 
 
 def read_attributes(

@@ -8,20 +8,15 @@ import torch
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
-from dragoman.tools.editing.editor import Form, read_inputs
+from dragoman.tools.editing.directions import Centroids
+from dragoman.tools.editing.editor import read_records
 from dragoman.tools.editing.editors.base import Editor
 from dragoman.tools.editing.editors.catalogue import Kind
-from dragoman.tools.editing.judging import Judge, token_of
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import build_material
-from dragoman.tools.editing.metrics import harmonic_mean
-from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, edit_probes, neighbour_probes
 from dragoman.tools.editing.records import EditRecord, Split, swap_objects
-from dragoman.tools.editing.training import (
-    EpochMeasure,
-    TrainingSettings,
-    train_editor,
-)
+from dragoman.tools.editing.selection import Bench, StrengthTrial, best
+from dragoman.tools.editing.training import EpochMeasure, TrainingSettings, train_editor
 from dragoman.tools.registry import Effort
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -41,6 +36,9 @@ class Plan(Record):
     max_epochs: int
     validation_per_entity: int
     max_validation_entities: int
+    validation_texts: int
+    """Entities that are written about at each strength."""
+    validation_tokens: int
     max_test_entities: int
     test_per_entity: int
     neighbours_per_record: int
@@ -58,6 +56,8 @@ PLANS: dict[Effort, Plan] = {
         max_epochs=3,
         validation_per_entity=3,
         max_validation_entities=8,
+        validation_texts=5,
+        validation_tokens=16,
         max_test_entities=10,
         test_per_entity=2,
         neighbours_per_record=1,
@@ -73,6 +73,8 @@ PLANS: dict[Effort, Plan] = {
         max_epochs=5,
         validation_per_entity=4,
         max_validation_entities=16,
+        validation_texts=8,
+        validation_tokens=24,
         max_test_entities=40,
         test_per_entity=4,
         neighbours_per_record=2,
@@ -82,8 +84,8 @@ PLANS: dict[Effort, Plan] = {
 }
 
 
-_STRENGTHS = (1.0, 0.8, 0.6, 0.4)
-_STRENGTH_RECORDS = 16
+STRENGTHS = (1.0, 0.8, 0.6, 0.4)
+DIFFERENCE_STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 
 
 class LayerTrial(Record):
@@ -92,19 +94,6 @@ class LayerTrial(Record):
     layer: int
     validation_loss: float
     validation_efficacy: float
-
-
-class StrengthTrial(Record):
-    """What the trained editor does on validation entities at one strength."""
-
-    strength: float
-    efficacy: float
-    neighbourhood_specificity: float
-
-    @property
-    def score(self) -> float:
-        """Harmonic mean of the two."""
-        return harmonic_mean([self.efficacy, self.neighbourhood_specificity])
 
 
 @dataclass(frozen=True)
@@ -117,7 +106,10 @@ class Fit:
     trials: tuple[LayerTrial, ...]
     """Empty when the layer was given."""
     strengths: tuple[StrengthTrial, ...]
-    """Empty when validation entities have no neighbours to spare."""
+    difference_strength: float
+    """What multiplies the mean difference, chosen in the same way."""
+    centroids: Centroids
+    """Mean attribute vectors of the objects at the layer, from training entities alone."""
     history: tuple[EpochMeasure, ...]
     best: EpochMeasure
 
@@ -172,8 +164,14 @@ def fit_editor(
 ) -> Fit:
     """Try each layer for one epoch, then train at the one of the lowest validation loss."""
     step(0, 0, "reading attributes and caching prompts")
-    training = build_material(subject, knowledge, pool.train, layers, seed, settings.form)
-    validation = build_material(subject, knowledge, pool.validation, layers, seed, settings.form)
+    read = [
+        read_records(subject, knowledge.rewrite, some, layers)
+        for some in (pool.train, pool.validation)
+    ]
+    training, validation = (
+        build_material(subject, knowledge, some, readings.inputs(settings.form), seed)
+        for some, readings in zip((pool.train, pool.validation), read, strict=True)
+    )
     trials: list[LayerTrial] = []
     chosen = layers[0]
     if len(layers) > 1:
@@ -193,62 +191,45 @@ def fit_editor(
     longer = settings.model_copy(update={"max_epochs": plan.max_epochs})
     trained = train_editor(training[chosen], validation[chosen], chosen, longer, seed, step=step)
     step(0, 0, f"choosing the strength at layer {chosen}")
-    strengths = _try_strengths(
-        subject, knowledge, pool, trained.editor, chosen, settings.form, seed
-    )
-    if strengths:
-        # Of equal scores the strongest: strengths are tried from 1 downwards.
-        trained.editor.strength.fill_(max(strengths, key=lambda trial: trial.score).strength)
+    bench = open_bench(subject, knowledge, pool, chosen, plan, seed)
+    with torch.no_grad():
+        directions = trained.editor(read[1].inputs(settings.form)[chosen])
+    strengths = bench.try_strengths(directions, STRENGTHS)
+    trained.editor.strength.fill_(best(strengths).strength)
+    centroids = Centroids.of(pool.train, read[0].attributes(chosen))
+    difference = centroids.differences(pool.validation)
     return Fit(
         trained.editor,
         settings.kind,
         chosen,
         tuple(trials),
         tuple(strengths),
+        1.0
+        if difference is None
+        else best(bench.try_strengths(difference, DIFFERENCE_STRENGTHS)).strength,
+        centroids,
         trained.history,
         trained.best,
     )
 
 
-@torch.no_grad()
-def _try_strengths(
+def open_bench(
     subject: LanguageSubject,
     knowledge: Knowledge,
     pool: Pool,
-    editor: Editor,
     layer: int,
-    form: Form,
+    plan: Plan,
     seed: int,
-) -> list[StrengthTrial]:
-    """Efficacy and specificity on validation entities, over a grid of strengths."""
-    records = pool.validation[:_STRENGTH_RECORDS]
+) -> Bench:
+    """The validation records at one layer; their neighbours are validation entities too."""
     entities = {record.entity for record in pool.validation}
-    neighbours = [fact for fact in knowledge.facts if fact.subject in entities]
-    token = token_of(subject, knowledge)
-    spared = neighbour_probes(records, knowledge, token, neighbours, 1, seed)
-    edits = Judge(
-        subject, edit_probes(records, knowledge, [knowledge.rewrite]), records, token, layer
+    return Bench(
+        subject,
+        knowledge,
+        pool.validation,
+        [fact for fact in knowledge.facts if fact.subject in entities],
+        layer,
+        seed,
+        n_texts=plan.validation_texts,
+        n_tokens=plan.validation_tokens,
     )
-    kept = [Judge(subject, spared[kind], records, token, layer) for kind in NEIGHBOUR_KINDS]
-    held = [judge.ask(None).kept() for judge in kept if judge.probes]
-    if not any(yes for one in held for yes in one):
-        return []
-    directions = editor(read_inputs(subject, knowledge.rewrite, records, [layer], form)[layer])
-    trials = []
-    for strength in _STRENGTHS:
-        after = [judge.ask(strength * directions).kept() for judge in kept]
-        keeps = [
-            yes
-            for one, had in zip(after, held, strict=True)
-            for yes, before in zip(one, had, strict=True)
-            if before
-        ]
-        changed = edits.ask(strength * directions).changed()
-        trials.append(
-            StrengthTrial(
-                strength=strength,
-                efficacy=sum(changed) / len(changed),
-                neighbourhood_specificity=sum(keeps) / len(keeps),
-            )
-        )
-    return trials

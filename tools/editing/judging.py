@@ -1,6 +1,6 @@
 """Asking an edited subject: log-probabilities of the new and the true object on many probes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.knowledge import Knowledge
+from dragoman.tools.editing.methods import Method
 from dragoman.tools.editing.probes import Probe
 from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.subjects.language import LanguageSubject
@@ -23,6 +24,8 @@ class Answers(NamedTuple):
     log_old: Float[Tensor, " probe"]
     new_is_top: Bool[Tensor, " probe"]
     """The new object's first token is the most probable of all tokens."""
+    divergence: Float[Tensor, " probe"]
+    """KL(p || p') of the next token, p without an edit."""
 
     def changed(self) -> list[bool]:
         """Where the new object beats the true one."""
@@ -64,32 +67,45 @@ class Judge:
         """The group of each probe."""
         return [probe.group for probe in self.probes]
 
+    def ask_by(self, method: Method) -> Answers:
+        """The answers under a method."""
+        if method.reword is None:
+            return self.ask(method.directions)
+        prompts = [method.prompt(probe.record, probe.prompt) for probe in self.probes]
+        return self._read(self._subject.log_probs([prompt.text for prompt in prompts]))
+
     @torch.no_grad()
     def ask(self, directions: Float[Tensor, "record d_model"] | None) -> Answers:
         """The answers when each probe's record's direction is added; None asks without an edit."""
-        final = torch.empty(len(self.probes), self._subject.d_vocab, device=self._subject.device)
-        for number, cache in enumerate(self._caches):
-            mine = [at for at, row in enumerate(self._row) if row // _AT_ONCE == number]
-            if directions is None:
-                final[mine] = cache.log_probs[[self._row[at] % _AT_ONCE for at in mine], -1]
-                continue
+        if directions is None:
+            return self._read(self._unedited())
+        final = self._unedited()
+        for mine, cache, rows in self._by_cache():
             for start in range(0, len(mine), _AT_ONCE):
-                some = mine[start : start + _AT_ONCE]
-                rows = [self._row[at] % _AT_ONCE for at in some]
-                chosen = directions[[self.probes[at].record for at in some]]
-                final[some] = cache.edited_log_probs(self._layer, rows, chosen)[:, -1]
+                some = slice(start, start + _AT_ONCE)
+                chosen = directions[[self.probes[at].record for at in mine[some]]]
+                final[mine[some]] = cache.edited_log_probs(self._layer, rows[some], chosen)[:, -1]
         return self._read(final)
 
-    def ask_with_prefix(self) -> Answers:
-        """The answers when each record's context is put before the prompt, without an edit."""
-        texts = [probe.context + probe.prompt.text for probe in self.probes]
-        return self._read(self._subject.log_probs(texts))
+    def _unedited(self) -> Float[Tensor, "probe d_vocab"]:
+        final = torch.empty(len(self.probes), self._subject.d_vocab, device=self._subject.device)
+        for mine, cache, rows in self._by_cache():
+            final[mine] = cache.log_probs[rows, -1]
+        return final
+
+    def _by_cache(self) -> Iterator[tuple[list[int], PromptCache, list[int]]]:
+        """For each cache the probes that it serves, and their rows in it."""
+        for number, cache in enumerate(self._caches):
+            mine = [at for at, row in enumerate(self._row) if row // _AT_ONCE == number]
+            yield mine, cache, [self._row[at] % _AT_ONCE for at in mine]
 
     def _read(self, final: Float[Tensor, "probe d_vocab"]) -> Answers:
+        before = self._unedited()
         return Answers(
             log_new=final.gather(1, self._new[:, None])[:, 0],
             log_old=final.gather(1, self._old[:, None])[:, 0],
             new_is_top=final.argmax(-1) == self._new,
+            divergence=(before.exp() * (before - final)).sum(-1),
         )
 
 

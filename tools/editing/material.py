@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.editor import Form, read_inputs
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.records import EditRecord, Prompt, ask
 from dragoman.tools.editing.training import Examples, Material, Spared
@@ -40,16 +39,14 @@ def build_material(
     subject: LanguageSubject,
     knowledge: Knowledge,
     records: Sequence[EditRecord],
-    layers: Sequence[int],
+    inputs: Inputs,
     seed: int,
-    form: Form,
 ) -> dict[int, Material]:
     """By layer: the edits, the neighbours and the texts about the entity that they should spare."""
-    inputs = read_inputs(subject, knowledge.rewrite, records, layers, form)
     edits = _examples(subject, knowledge, records, inputs)
     neighbours = _neighbours(subject, knowledge, records, inputs, seed)
     essence = _essence(subject, records, inputs)
-    return {layer: Material(edits[layer], neighbours[layer], [essence[layer]]) for layer in layers}
+    return {layer: Material(edits[layer], neighbours[layer], [essence[layer]]) for layer in inputs}
 
 
 def _neighbours(

@@ -1,14 +1,16 @@
 """From a comparison to measurements, each beside its control."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.editing.comparison import Comparison
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, RANDOM
-from dragoman.tools.editing.metrics import grouped_shares, harmonic_mean, share_by_group
+from dragoman.tools.editing.metrics import share_by_group
+from dragoman.tools.editing.overall import Overall
 from dragoman.tools.editing.probes import NEIGHBOUR_KINDS, Kind
+from dragoman.tools.editing.text_metrics import TextScores
 from dragoman.tools.statistics import mean
 
 AT_NEIGHBOUR = "the same direction added at the neighbour itself"
@@ -105,43 +107,100 @@ def measure_probability(comparison: Comparison, kind: Kind, seed: int) -> Measur
     )
 
 
-def table(comparison: Comparison) -> JsonObject:
-    """Every method's figures in one place, for the eye and for the plot; fractions."""
+def measure_magnitude(comparison: Comparison, seed: int) -> list[Measurement]:
+    """`magnitude`: p(new) - p(old) after the relation's prompt, of each method beside no edit."""
+    kind: Kind = "rewrite"
+    groups = [probe.group for probe in comparison.probes[kind]]
+    by_method = {
+        method: _by_group((each[kind].log_new.exp() - each[kind].log_old.exp()).tolist(), groups)
+        for method, each in comparison.answers.items()
+    }
+    return [
+        mean(
+            "magnitude",
+            values,
+            unit="probability",
+            baseline_samples=by_method[NO_EDIT],
+            control=NO_EDIT,
+            seed=seed,
+            scope="" if method == EDITED else method,
+        )
+        for method, values in by_method.items()
+        if method != NO_EDIT
+    ]
+
+
+def measure_collateral(comparison: Comparison, seed: int) -> list[Measurement]:
+    """`collateral_kl`: KL(p || p') of the next token in prompts unrelated to the relation.
+
+    The editor's stands beside a random direction of equal norm, the baselines' beside no edit.
+    """
+    kind: Kind = "unrelated"
+    if kind not in comparison.probes:
+        return []
+    groups = [probe.group for probe in comparison.probes[kind]]
+    by_method = {
+        method: _by_group(each[kind].divergence.tolist(), groups)
+        for method, each in comparison.answers.items()
+    }
+    return [
+        mean(
+            "collateral_kl",
+            values,
+            unit="nat",
+            baseline_samples=by_method[RANDOM if method == EDITED else NO_EDIT],
+            control=RANDOM if method == EDITED else NO_EDIT,
+            seed=seed,
+            scope="" if method == EDITED else method,
+        )
+        for method, values in by_method.items()
+        if method != NO_EDIT
+    ]
+
+
+def table(
+    comparison: Comparison,
+    scores: TextScores | None = None,
+    five: Overall | None = None,
+) -> JsonObject:
+    """Every method's figures in one place, for the eye and for the plot."""
     rows: JsonObject = {}
     kinds = [kind for kind in NEIGHBOUR_KINDS if kind in comparison.probes]
     for method in comparison.methods:
-        efficacy = _share(comparison, method, "rewrite")
+        answers = comparison.answers[method]
         row: JsonObject = {
-            "efficacy": efficacy,
-            "paraphrase_efficacy": _share(comparison, method, "paraphrase"),
-            "new_object_first": float(
-                comparison.answers[method]["rewrite"].new_is_top.float().mean()
-            ),
+            "efficacy": _average(comparison.shares(method, "rewrite")),
+            "paraphrase_efficacy": _average(comparison.shares(method, "paraphrase")),
+            "neighbourhood_specificity": _average(comparison.kept_shares(method, kinds)),
+            "new_object_first": float(answers["rewrite"].new_is_top.float().mean()),
         }
-        wins, groups = comparison.kept(method, kinds)
-        if wins and efficacy is not None:
-            specificity = float(np.mean(grouped_shares(wins, groups)))
-            row["neighbourhood_specificity"] = specificity
-            row["harmonic_mean"] = harmonic_mean([efficacy, specificity])
-            for kind in kinds:
-                wins, groups = comparison.kept(method, [kind])
-                if wins:
-                    row[f"kept_{kind}"] = float(np.mean(grouped_shares(wins, groups)))
+        for kind in kinds:
+            row[f"kept_{kind}"] = _average(comparison.kept_shares(method, [kind]))
+        if "unrelated" in answers:
+            row["collateral_kl"] = float(answers["unrelated"].divergence.mean())
+        if scores is not None:
+            row["essence"] = float(np.mean(scores.essence[method]))
+            row["fluency"] = float(np.mean(scores.fluency[method]))
+            if method in scores.consistency:
+                row["consistency"] = float(np.mean(scores.consistency[method]))
+        if five is not None:
+            row["harmonic_mean"] = five.of(method)
         rows[method] = row
     return rows
 
 
-def _share(comparison: Comparison, method: str, kind: Kind) -> float | None:
-    if kind not in comparison.probes:
-        return None
+def _average(shares: Mapping[str, float]) -> float | None:
+    return float(np.mean(list(shares.values()))) if shares else None
+
+
+def _probabilities(comparison: Comparison, method: str, kind: Kind) -> list[float]:
     groups = [probe.group for probe in comparison.probes[kind]]
-    return float(np.mean(grouped_shares(comparison.changed(method, kind), groups)))
+    return _by_group(comparison.answers[method][kind].log_new.exp().tolist(), groups)
 
 
-def _probabilities(comparison: Comparison, method: str, kind: Kind) -> Sequence[float]:
+def _by_group(values: Sequence[float], groups: Sequence[str]) -> list[float]:
     """One value for each group: its probes' mean."""
-    values: dict[str, list[float]] = {}
-    found = comparison.answers[method][kind].log_new.exp().tolist()
-    for probe, probability in zip(comparison.probes[kind], found, strict=True):
-        values.setdefault(probe.group, []).append(probability)
-    return [float(np.mean(some)) for some in values.values()]
+    found: dict[str, list[float]] = {}
+    for group, value in zip(groups, values, strict=True):
+        found.setdefault(group, []).append(value)
+    return [float(np.mean(some)) for some in found.values()]

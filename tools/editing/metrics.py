@@ -1,16 +1,14 @@
 """What an edit did: shares of won comparisons, and how fluent the text still is."""
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from dragoman.core.records import Measurement
+from dragoman.tools.editing.similarity import words
 from dragoman.tools.statistics import wilson
-
-_WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 def grouped_shares(wins: Sequence[bool], groups: Sequence[str]) -> list[float]:
@@ -67,9 +65,9 @@ def ngram_entropy(text: str) -> float:
     The fluency of Zhang et al. 2018 as Meng et al. 2022 use it: repetition lowers it. It grows with
     length, so only texts of like length compare.
     """
-    words = _WORDS.findall(text.lower())
+    found = words(text)
     weighted = [
-        weight * _entropy([tuple(words[at : at + size]) for at in range(len(words) - size + 1)])
+        weight * _entropy([tuple(found[at : at + size]) for at in range(len(found) - size + 1)])
         for size, weight in ((2, 2 / 3), (3, 4 / 3))
     ]
     return sum(weighted) / len(weighted)

@@ -11,6 +11,7 @@ entity of the relation:
 
 The neighbour keeps its answer where its true object is still more probable than the new one.
 `at_neighbour` is the control that must fail: the same direction, added at the neighbour itself.
+`unrelated` prompts mention the entity and ask nothing of the relation: the collateral.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,20 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from dragoman.tools.editing.knowledge import Knowledge
-from dragoman.tools.editing.records import EditRecord, Prompt, ask, state
+from dragoman.tools.editing.records import EditRecord, Prompt, ask
 from dragoman.tools.relations import Sample
 
-Kind: TypeAlias = Literal["rewrite", "paraphrase", "mentioned", "related", "after", "at_neighbour"]
+Kind: TypeAlias = Literal[
+    "rewrite", "paraphrase", "mentioned", "related", "after", "at_neighbour", "unrelated"
+]
 NEIGHBOUR_KINDS: tuple[Kind, ...] = ("mentioned", "related", "after")
+
+
+_UNRELATED = (
+    "Yesterday somebody told me a story about {} and",
+    "I had never thought much about {} before, but",
+    "They were still talking of {} when suddenly the",
+)
 
 
 class Probe(NamedTuple):
@@ -37,8 +47,6 @@ class Probe(NamedTuple):
     """What is compared with the record's new object: the true answer to this prompt."""
     group: str
     """Probes of one group are not independent of each other."""
-    context: str
-    """What the prefix baseline puts before the prompt instead of editing."""
 
 
 def edit_probes(
@@ -64,7 +72,6 @@ def edit_probes(
             prompt := ask(template, record.entity),
             record.old_object,
             prompt.text if by_prompt else record.entity,
-            _context(record, knowledge),
         )
         for index, record in enumerate(records)
         for template in templates
@@ -104,18 +111,23 @@ def neighbour_probes(
             }
             for kind, prompt in prompts.items():
                 group = fact.subject if by_prompt else edited
-                context = _context(record, knowledge)
-                probes[kind].append(Probe(index, prompt, fact.object, group, context))
+                probes[kind].append(Probe(index, prompt, fact.object, group))
     return probes
+
+
+def unrelated_probes(records: Sequence[EditRecord]) -> list[Probe]:
+    """Each entity once, in prompts that ask nothing: how far the edit moves what goes on there."""
+    first = {record.entity: index for index, record in reversed(list(enumerate(records)))}
+    return [
+        Probe(index, ask(template, entity), records[index].old_object, entity)
+        for entity, index in first.items()
+        for template in _UNRELATED
+    ]
 
 
 def _before(statement: str, stop: str, template: str, neighbour: str) -> Prompt:
     """A statement that ends with the edited entity, then the question about the neighbour."""
     return Prompt(statement + stop + template.replace("{}", neighbour), len(statement))
-
-
-def _context(record: EditRecord, knowledge: Knowledge) -> str:
-    return state(knowledge.rewrite, record.entity, record.new_object).text + ". "
 
 
 def _neighbours(

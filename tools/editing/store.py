@@ -13,11 +13,14 @@ from safetensors.torch import load, save
 
 from dragoman.core.files import file_sha256, write_atomic
 from dragoman.core.records import JsonObject, Record
+from dragoman.tools.editing.directions import Centroids
 from dragoman.tools.editing.editors.catalogue import Kind, make_editor
-from dragoman.tools.editing.fitting import Fit, LayerTrial, StrengthTrial
+from dragoman.tools.editing.fitting import Fit, LayerTrial
+from dragoman.tools.editing.selection import StrengthTrial
 from dragoman.tools.editing.training import EpochMeasure
 
 _WEIGHTS, _ACCOUNT = "editor.safetensors", "editor.json"
+_CENTROIDS = "centroids"
 
 
 class Account(Record):
@@ -29,6 +32,9 @@ class Account(Record):
     layer: int
     trials: tuple[LayerTrial, ...]
     strengths: tuple[StrengthTrial, ...]
+    difference_strength: float
+    objects: tuple[str, ...]
+    """Of the centroids, in the order of their vectors."""
     history: tuple[EpochMeasure, ...]
     best: EpochMeasure
     weights_sha256: str
@@ -36,7 +42,8 @@ class Account(Record):
 
 def save_editor(folder: Path, fit: Fit, inputs: JsonObject) -> None:
     """Write a trained editor to its folder."""
-    state = {name: tensor.contiguous().cpu() for name, tensor in fit.editor.state_dict().items()}
+    tensors = {**fit.editor.state_dict(), _CENTROIDS: fit.centroids.vectors}
+    state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     write_atomic(folder / _WEIGHTS, save(state))
     account = Account(
         inputs=inputs,
@@ -44,6 +51,8 @@ def save_editor(folder: Path, fit: Fit, inputs: JsonObject) -> None:
         layer=fit.layer,
         trials=fit.trials,
         strengths=fit.strengths,
+        difference_strength=fit.difference_strength,
+        objects=fit.centroids.objects,
         history=fit.history,
         best=fit.best,
         weights_sha256=file_sha256(folder / _WEIGHTS),
@@ -62,10 +71,11 @@ def load_editor(folder: Path, inputs: JsonObject, device: torch.device) -> Fit |
     except (OSError, ValidationError, SafetensorError):
         # It can be trained again: a damaged copy is as good as none.
         return None
-    editor = make_editor(account.kind, state["mean"].shape[-1], 0)
     try:
+        editor = make_editor(account.kind, state["mean"].shape[-1], 0)
+        vectors = state.pop(_CENTROIDS)
         editor.load_state_dict(state)
-    except RuntimeError:
+    except (KeyError, RuntimeError):
         return None
     return Fit(
         editor.to(device).requires_grad_(False),
@@ -73,6 +83,8 @@ def load_editor(folder: Path, inputs: JsonObject, device: torch.device) -> Fit |
         account.layer,
         account.trials,
         account.strengths,
+        account.difference_strength,
+        Centroids(account.objects, vectors.to(device)),
         account.history,
         account.best,
     )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, content_id
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.directions import Centroids
-from dragoman.tools.editing.editor import Form, read_attributes
+from dragoman.tools.editing.editor import Form
+from dragoman.tools.editing.editors.catalogue import Kind
 from dragoman.tools.editing.fitting import (
     Fit,
     Plan,
@@ -17,13 +17,11 @@ from dragoman.tools.editing.fitting import (
     fit_editor,
 )
 from dragoman.tools.editing.knowledge import Knowledge, probe_knowledge
-from dragoman.tools.editing.records import N_FOLDS, Split, split_facts, state
+from dragoman.tools.editing.records import N_FOLDS, Split, split_facts
 from dragoman.tools.editing.store import load_editor, save_editor
 from dragoman.tools.editing.training import TrainingSettings
 from dragoman.tools.registry import tools_digest
 from dragoman.tools.relations import Relation, Sample
-
-_CENTROID_RECORDS = 200
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ def prepare(
     layer: int | None,
     *,
     form: Form = "contrast",
+    kind: Kind = "linear",
     held_out: str | None = None,
 ) -> Study:
     """Probe, split, train (or load). An entity `held_out` is kept out of all training.
@@ -90,7 +89,7 @@ def prepare(
     layers = candidate_layers(subject, plan, layer)
     knowledge, split = survey(ctx, relation, plan, held_out=held_out)
     pool = build_pool(knowledge, split, plan, ctx.seed)
-    settings = TrainingSettings(form=form)
+    settings = TrainingSettings(form=form, kind=kind)
     inputs: JsonObject = {
         "subject": subject.identity.digest,
         "relation": relation.content_id(),
@@ -108,14 +107,6 @@ def prepare(
     if stored is None:
         save_editor(folder, fit, inputs)
     return Study(relation, knowledge, split, pool, fit, plan, form, editor_id, stored is not None)
-
-
-def centroids(ctx: ToolContext, study: Study) -> Centroids:
-    """Mean attribute vectors of the objects, from training entities alone."""
-    records = study.pool.train[:_CENTROID_RECORDS]
-    contexts = [state(study.knowledge.rewrite, one.entity, one.new_object) for one in records]
-    layer = study.fit.layer
-    return Centroids.of(records, read_attributes(ctx.subject, contexts, [layer])[layer])
 
 
 def find_fact(relation: Relation, entity: str) -> Sample:

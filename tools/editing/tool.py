@@ -9,8 +9,10 @@ from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
-from dragoman.tools.editing.directions import EDITED, NO_EDIT, Centroids
+from dragoman.tools.editing.directions import EDITED, NO_EDIT
 from dragoman.tools.editing.editor import Form
+from dragoman.tools.editing.editors.catalogue import Kind as EditorKind
+from dragoman.tools.editing.evaluation import evaluate, held_out_records, unknown_facts
 from dragoman.tools.editing.fitting import PLANS
 from dragoman.tools.editing.judging import token_of
 from dragoman.tools.editing.material import held_out_template
@@ -22,15 +24,14 @@ from dragoman.tools.editing.measuring import (
 )
 from dragoman.tools.editing.plot import draw_methods
 from dragoman.tools.editing.probes import Kind, Probe, edit_probes, neighbour_probes
-from dragoman.tools.editing.records import EditRecord, swap_objects
-from dragoman.tools.editing.study import Study, centroids, find_fact, prepare
-from dragoman.tools.editing.writing import Written, measure_fluency, write
+from dragoman.tools.editing.records import EditRecord
+from dragoman.tools.editing.study import Study, find_fact, prepare
+from dragoman.tools.editing.writing import Opening, Written, write
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import RelationName, load_relation
 
 _NOTES = 3
 _SINGLE_NEIGHBOURS = 6
-_UNKNOWN = "facts that the subject does not know"
 
 
 @tool(method="editing")
@@ -64,6 +65,13 @@ def edit_representation(
             "'attribute', the new object alone, as REMEDI does"
         ),
     ] = "contrast",
+    kind: Annotated[
+        EditorKind,
+        Field(
+            description="The map from what is read to the direction: affine of full or low rank, "
+            "with or without the entity as input, or an MLP"
+        ),
+    ] = "linear",
     effort: Annotated[
         Effort, Field(description="'quick' takes about a minute, 'full' several")
     ] = "full",
@@ -88,9 +96,13 @@ def edit_representation(
     if entity is not None and new_object is not None:
         fact = find_fact(loaded, entity)
         record = _record(ctx, fact.subject, fact.object, new_object.strip())
-        study = prepare(ctx, loaded, PLANS[effort], layer, form=editor, held_out=fact.subject)
+        study = prepare(
+            ctx, loaded, PLANS[effort], layer, form=editor, kind=kind, held_out=fact.subject
+        )
         return _one_edit(ctx, study, record, caveats)
-    return _many_edits(ctx, prepare(ctx, loaded, PLANS[effort], layer, form=editor), caveats)
+    return _many_edits(
+        ctx, prepare(ctx, loaded, PLANS[effort], layer, form=editor, kind=kind), caveats
+    )
 
 
 def _record(ctx: ToolContext, entity: str, old_object: str, new_object: str) -> EditRecord:
@@ -109,58 +121,24 @@ def _record(ctx: ToolContext, entity: str, old_object: str, new_object: str) -> 
 
 def _many_edits(ctx: ToolContext, study: Study, caveats: list[str]) -> ToolSuccess:
     """Held-out entities, several new objects each."""
-    plan, knowledge, split = study.plan, study.knowledge, study.split
-    tested = split.test[: plan.max_test_entities]
-    tokens, objects = knowledge.first_tokens, knowledge.objects
-    records = swap_objects(tested, objects, tokens, ctx.seed + 2, per_entity=plan.test_per_entity)
-    paraphrase = held_out_template(knowledge)
-    neighbours = (*split.test, *split.validation)
-    probes: dict[Kind, list[Probe]] = {
-        "rewrite": edit_probes(records, knowledge, [knowledge.rewrite]),
-        "paraphrase": edit_probes(records, knowledge, [paraphrase] if paraphrase else []),
-        **neighbour_probes(
-            records,
-            knowledge,
-            token_of(ctx.subject, knowledge),
-            neighbours,
-            plan.neighbours_per_record,
-            ctx.seed,
-        ),
-    }
-    known_objects = centroids(ctx, study)
-    directions = directions_of(ctx, study, records, known_objects)
-    comparison = compare(ctx, study, records, probes, directions)
-    ctx.step(0, 0, "writing text with and without the edits")
-    # One record of each of the first entities: records go round the entities.
-    written = write(
-        ctx.subject,
-        probes["rewrite"][: plan.generated_prompts],
-        study.fit.layer,
-        directions,
-        plan.generated_tokens,
-    )
-    efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
-    specificity = measure_specificity(comparison)
-    paraphrases = measure_efficacy(comparison, "paraphrase", "paraphrase_efficacy")
-    fluency = measure_fluency(written, plan.generated_tokens, ctx.seed)
-    found = (*efficacy, *specificity, *paraphrases, *fluency)
-    measured = [one for one in found if one.scope not in comparison.methods]
-    measured.append(measure_probability(comparison, "rewrite", ctx.seed))
-    measured += _unknown_facts(ctx, study, known_objects)
-    if not specificity:
+    outcome = evaluate(ctx, study, held_out_records(ctx, study))
+    comparison, paraphrase = outcome.comparison, held_out_template(study.knowledge)
+    metrics = {one.metric: one for one in reversed(outcome.measurements) if not one.scope}
+    specificity = metrics.get("neighbourhood_specificity")
+    if specificity is None:
         caveats.append("no neighbour is answered rightly even without an edit: no specificity")
     if paraphrase is None:
         caveats.append("the relation has one template only: no paraphrase efficacy")
-    elif not paraphrases:
+    elif "paraphrase_efficacy" not in metrics:
         caveats.append(f"no test fact is known under {paraphrase!r}: no paraphrase efficacy")
-    rows = table(comparison)
-    examples = [_example(one, comparison) for one in written]
+    rows = table(comparison, outcome.scores, outcome.five)
+    examples = [_example(one, comparison) for one in outcome.answers]
     title = f"{study.relation.name}: edits at layer {study.fit.layer}"
     return ToolSuccess(
-        summary=_summary(study, efficacy[0], specificity),
-        measurements=tuple(measured),
-        controls=tuple(one for one in found if one.scope in comparison.methods),
-        output={**_account(study), "methods": rows, "examples": list(examples[:4])},
+        summary=_summary(study, metrics["efficacy"], specificity),
+        measurements=(*outcome.measurements, *unknown_facts(ctx, study)),
+        controls=outcome.controls,
+        output={**account(study), "methods": rows, "examples": list(examples[:4])},
         artifacts=(
             ctx.save("methods.svg", draw_methods(title, rows), "image/svg+xml"),
             ctx.save(
@@ -173,28 +151,13 @@ def _many_edits(ctx: ToolContext, study: Study, caveats: list[str]) -> ToolSucce
     )
 
 
-def _unknown_facts(ctx: ToolContext, study: Study, known_objects: Centroids) -> list[Measurement]:
-    """Efficacy where the subject did not know the fact to begin with: no headline number."""
-    knowledge, plan = study.knowledge, study.plan
-    facts = study.split.test_unknown[: plan.max_test_entities]
-    records = swap_objects(
-        facts, knowledge.objects, knowledge.first_tokens, ctx.seed + 3, per_entity=1
-    )
-    if not records:
-        return []
-    probes = edit_probes(records, knowledge, [knowledge.rewrite], known_only=False)
-    directions = directions_of(ctx, study, records, known_objects)
-    comparison = compare(ctx, study, records, {"rewrite": probes}, directions)
-    return measure_efficacy(comparison, "rewrite", "efficacy", scope=_UNKNOWN)[:1]
-
-
 def _one_edit(
     ctx: ToolContext, study: Study, record: EditRecord, caveats: list[str]
 ) -> ToolSuccess:
     """One entity, asked through every template; several neighbours."""
     knowledge, split = study.knowledge, study.split
     records = [record]
-    directions = directions_of(ctx, study, records, centroids(ctx, study))
+    directions = directions_of(ctx, study, records)
     neighbours = (*split.test, *split.validation)
     probes: dict[Kind, list[Probe]] = {
         "rewrite": edit_probes(
@@ -212,8 +175,15 @@ def _one_edit(
     }
     comparison = compare(ctx, study, records, probes, directions)
     ctx.step(0, 0, "writing text with and without the edit")
+    asked = probes["rewrite"][0]
     written = write(
-        ctx.subject, probes["rewrite"][:1], study.fit.layer, directions, study.plan.generated_tokens
+        ctx.subject,
+        [Opening(asked.record, asked.prompt)],
+        study.fit.layer,
+        comparison.compared,
+        study.plan.generated_tokens,
+        seed=ctx.seed,
+        greedy=True,
     )[0]
     efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
     specificity = measure_specificity(comparison)
@@ -234,7 +204,7 @@ def _one_edit(
         measurements=tuple(one for one in found if one.scope not in comparison.methods),
         controls=tuple(one for one in found if one.scope in comparison.methods),
         output={
-            **_account(study),
+            **account(study),
             **_example(written, comparison),
             "methods": table(comparison),
             "prompts": _by_prompt(comparison),
@@ -245,10 +215,13 @@ def _one_edit(
 
 def _example(written: Written, comparison: Comparison) -> JsonObject:
     """One edit to read: text before and after, the baselines' text, and what moved."""
-    record = comparison.records[written.probe.record]
-    at = comparison.probes["rewrite"].index(written.probe)
+    opening = written.opening
+    record = comparison.records[opening.record]
+    at = [Opening(probe.record, probe.prompt) for probe in comparison.probes["rewrite"]].index(
+        opening
+    )
     return {
-        "prompt": written.probe.prompt.text,
+        "prompt": opening.prompt.text,
         "entity": record.entity,
         "old_object": record.old_object,
         "new_object": record.new_object,
@@ -281,7 +254,7 @@ def _moved(comparison: Comparison, at: int) -> JsonObject:
     }
 
 
-def _account(study: Study) -> JsonObject:
+def account(study: Study) -> JsonObject:
     """How the editor came about, so that its figures can be judged."""
     knowledge, split, fit = study.knowledge, study.split, study.fit
     return {
@@ -291,7 +264,10 @@ def _account(study: Study) -> JsonObject:
         "layer": fit.layer,
         "layers_tried": [trial.model_dump(mode="json") for trial in fit.trials],
         "strength": float(fit.editor.strength),
-        "strengths_tried": [trial.model_dump(mode="json") for trial in fit.strengths],
+        "strengths_tried": [
+            {**trial.model_dump(mode="json"), "score": trial.score} for trial in fit.strengths
+        ],
+        "mean_difference_strength": fit.difference_strength,
         "facts": {
             "asked": len(knowledge.facts),
             "known": len(knowledge.known[knowledge.rewrite]),
@@ -309,18 +285,19 @@ def _account(study: Study) -> JsonObject:
             "history": [epoch.model_dump(mode="json") for epoch in fit.history],
             "editor": study.editor_id,
             "form": study.form,
+            "kind": study.fit.kind,
             "reused": study.reused,
         },
     }
 
 
-def _summary(study: Study, efficacy: Measurement, specificity: list[Measurement]) -> str:
+def _summary(study: Study, efficacy: Measurement, specificity: Measurement | None) -> str:
     said = (
         f"{study.relation.name}: edits at layer {study.fit.layer} take hold in "
         f"{efficacy.value:.0%} of cases on {efficacy.n} held-out entities "
         f"({efficacy.control}: {efficacy.baseline:.0%})"
     )
-    if not specificity:
+    if specificity is None:
         return said
-    kept, control = specificity[0].value, specificity[0].baseline
+    kept, control = specificity.value, specificity.baseline
     return f"{said}; neighbours keep their answer in {kept:.0%} (edited themselves: {control:.0%})"

@@ -1,4 +1,8 @@
-"""What the subject writes under each method: examples to read, and how fluent they are."""
+"""What the subject writes under each method, and what that says of the method.
+
+Texts are drawn as published, from the five most probable tokens, and all methods of one opening
+draw by the same random numbers: where a method changes no probability it changes no word.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,69 +11,97 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dragoman.core.records import Measurement
-from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX
 from dragoman.tools.editing.editor import edit_at_entity
-from dragoman.tools.editing.metrics import ngram_entropy
-from dragoman.tools.editing.probes import Probe
-from dragoman.tools.editing.records import Prompt
-from dragoman.tools.statistics import mean
+from dragoman.tools.editing.methods import Method
+from dragoman.tools.editing.records import EditRecord, Prompt, ask
 from dragoman.tools.subjects.language import LanguageSubject
+
+ABOUT = "The following is an excerpt from a Wikipedia article:\n\n{} is"
+"""The opening after which essence is measured, as published; no training prompt is like it."""
+TOP_K = 5
+_AT_ONCE = 96
+
+
+class Opening(NamedTuple):
+    """A prompt to be continued under one record's edit."""
+
+    record: int
+    prompt: Prompt
 
 
 class Written(NamedTuple):
-    """The text after one probe's prompt, by method."""
+    """The text after one opening, by method."""
 
-    probe: Probe
+    opening: Opening
     texts: Mapping[str, str]
 
 
+def openings_about(records: Sequence[EditRecord], limit: int) -> list[Opening]:
+    """`ABOUT` the first entities, with one record each."""
+    first = {record.entity: index for index, record in reversed(list(enumerate(records)))}
+    chosen = sorted(first.values())[:limit]
+    return [Opening(index, ask(ABOUT, records[index].entity)) for index in chosen]
+
+
+@torch.no_grad()
 def write(
     subject: LanguageSubject,
-    probes: Sequence[Probe],
+    openings: Sequence[Opening],
     layer: int,
-    directions: Mapping[str, Float[Tensor, "record d_model"]],
+    methods: Sequence[Method],
     n_tokens: int,
+    *,
+    seed: int,
+    greedy: bool = False,
 ) -> list[Written]:
-    """Greedy continuations; the edit acts in the prompt pass alone.
+    """Continuations of each opening by each method; an edit acts in the prompt pass alone.
 
-    All methods go in one batch: without an edit the direction is zero, and the prefix baseline has
-    another prompt.
+    All methods of some openings go in one batch; a method without a direction adds zero. A method
+    that has no prompt for a record is left out of its texts.
     """
-    methods = [EDITED, NO_EDIT, PREFIX, *(name for name in directions if name != EDITED)]
+    per_batch = max(1, _AT_ONCE // len(methods))
+    written: list[Written] = []
+    for start in range(0, len(openings), per_batch):
+        some = openings[start : start + per_batch]
+        written += _write(subject, some, layer, methods, n_tokens, seed + start, greedy)
+    return written
+
+
+def _write(
+    subject: LanguageSubject,
+    openings: Sequence[Opening],
+    layer: int,
+    methods: Sequence[Method],
+    n_tokens: int,
+    seed: int,
+    greedy: bool,
+) -> list[Written]:
+    asked: list[tuple[int, str]] = []
     prompts: list[Prompt] = []
-    vectors: list[Tensor] = []
-    nothing = torch.zeros_like(directions[EDITED][0])
-    for probe in probes:
+    vectors: list[Float[Tensor, " d_model"]] = []
+    for place, opening in enumerate(openings):
         for method in methods:
-            prefix = probe.context if method == PREFIX else ""
-            prompts.append(
-                Prompt(prefix + probe.prompt.text, len(prefix) + probe.prompt.entity_end)
+            prompt = method.prompt(opening.record, opening.prompt)
+            if prompt is None:
+                continue
+            asked.append((place, method.name))
+            prompts.append(prompt)
+            vectors.append(
+                torch.zeros(subject.d_model, device=subject.device)
+                if method.directions is None
+                else method.directions[opening.record]
             )
-            vectors.append(directions[method][probe.record] if method in directions else nothing)
     edit = edit_at_entity(subject, prompts, layer, torch.stack(vectors))
-    texts = subject.generate([prompt.text for prompt in prompts], n_tokens, edits=[edit])
-    return [
-        Written(probe, dict(zip(methods, texts[start : start + len(methods)], strict=True)))
-        for probe, start in zip(probes, range(0, len(texts), len(methods)), strict=True)
-    ]
-
-
-def measure_fluency(written: Sequence[Written], n_tokens: int, seed: int) -> list[Measurement]:
-    """`fluency` in bits, of the editor and then of each baseline, beside unedited text."""
-    by_method = {
-        method: [ngram_entropy(one.texts[method]) for one in written] for method in written[0].texts
-    }
-    return [
-        mean(
-            "fluency",
-            values,
-            unit="bit",
-            baseline_samples=by_method[NO_EDIT],
-            control=f"{NO_EDIT}, texts of {n_tokens} tokens",
-            seed=seed,
-            scope="" if method == EDITED else method,
-        )
-        for method, values in by_method.items()
-        if method != NO_EDIT
-    ]
+    texts = subject.generate(
+        [prompt.text for prompt in prompts],
+        n_tokens,
+        edits=[edit],
+        temperature=0.0 if greedy else 1.0,
+        top_k=TOP_K,
+        streams=[place for place, _ in asked],
+        seed=seed,
+    )
+    by_opening: list[dict[str, str]] = [{} for _ in openings]
+    for (place, name), text in zip(asked, texts, strict=True):
+        by_opening[place][name] = text
+    return [Written(opening, found) for opening, found in zip(openings, by_opening, strict=True)]

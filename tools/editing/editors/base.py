@@ -57,4 +57,5 @@ def at_random(
     shape: tuple[int, ...], fan_in: int, generator: torch.Generator
 ) -> Float[Tensor, "..."]:
     """Gaussian weights of variance 1/fan_in, drawn without touching the process's random state."""
-    return torch.randn(shape, generator=generator) / fan_in**0.5
+    weights: Tensor = torch.randn(shape, generator=generator) / fan_in**0.5
+    return weights

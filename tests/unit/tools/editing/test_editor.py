@@ -3,7 +3,7 @@
 import torch
 
 from dragoman.core.records import Site
-from dragoman.tools.editing.editor import edit_at_entity, read_attributes, read_inputs
+from dragoman.tools.editing.editor import edit_at_entity, read_attributes, read_records
 from dragoman.tools.editing.editors.base import READ
 from dragoman.tools.editing.records import EditRecord, ask, state
 from dragoman.tools.subjects.hooks import Edit
@@ -34,11 +34,11 @@ def test_the_contrast_is_what_the_new_object_has_and_the_old_one_lacks(
     )
     back = [EditRecord(entity="A dog", old_object="Tokyo", new_object="Paris")]
     attribute, entity = READ.index("attribute"), READ.index("entity")
-    there = read_inputs(tiny_subject, template, records, [1], "contrast")[1]
-    backward = read_inputs(tiny_subject, template, back, [1], "contrast")[1]
+    there = read_records(tiny_subject, template, records, [1]).inputs("contrast")[1]
+    backward = read_records(tiny_subject, template, back, [1]).inputs("contrast")[1]
     torch.testing.assert_close(there[:, attribute], -backward[:, attribute])
-    published = read_inputs(tiny_subject, template, records, [1], "attribute")[1]
-    old = read_inputs(tiny_subject, template, back, [1], "attribute")[1]
+    published = read_records(tiny_subject, template, records, [1]).inputs("attribute")[1]
+    old = read_records(tiny_subject, template, back, [1]).inputs("attribute")[1]
     torch.testing.assert_close(
         there[:, attribute], (published - old)[:, attribute], atol=1e-5, rtol=1e-5
     )

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from dragoman.core.records import JsonObject
+from dragoman.tools.editing.directions import Centroids
 from dragoman.tools.editing.editors.catalogue import KINDS, Kind, make_editor
-from dragoman.tools.editing.fitting import Fit, LayerTrial, StrengthTrial
+from dragoman.tools.editing.fitting import Fit, LayerTrial
+from dragoman.tools.editing.selection import StrengthTrial
 from dragoman.tools.editing.store import load_editor, save_editor
 from dragoman.tools.editing.training import EpochMeasure
 
@@ -31,7 +33,18 @@ def _fit(kind: Kind = "linear") -> Fit:
         kind,
         7,
         (LayerTrial(layer=7, validation_loss=0.7, validation_efficacy=0.8),),
-        (StrengthTrial(strength=0.8, efficacy=1.0, neighbourhood_specificity=0.9),),
+        (
+            StrengthTrial(
+                strength=0.8,
+                efficacy=1.0,
+                paraphrase_efficacy=None,
+                neighbourhood_specificity=0.9,
+                essence=0.7,
+                fluency=1.0,
+            ),
+        ),
+        0.5,
+        Centroids(("Rome", "Paris"), torch.ones(2, 4)),
         (measured,),
         measured,
     )
@@ -51,6 +64,9 @@ def test_what_was_saved_comes_back(tmp_path: Path, kind: Kind) -> None:
     with torch.no_grad():
         torch.testing.assert_close(loaded.editor(attributes), fit.editor(attributes))
     assert type(loaded.editor) is type(fit.editor)
+    assert loaded.difference_strength == 0.5
+    assert loaded.centroids.objects == ("Rome", "Paris")
+    torch.testing.assert_close(loaded.centroids.vectors, torch.ones(2, 4))
     assert (loaded.layer, loaded.trials, loaded.strengths, loaded.history, loaded.best) == (
         fit.layer,
         fit.trials,
