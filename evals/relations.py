@@ -22,6 +22,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import Record
 from dragoman.core.settings import Settings
 from dragoman.evals.relations_table import render
+from dragoman.evals.rows import append_line
 from dragoman.tools.circuits.study import PLANS
 from dragoman.tools.circuits.trial import run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -77,14 +78,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def add_row(path: Path, row: Row) -> None:
     """Append one row, on a line of its own even after a line that was cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as opened:
-        opened.seek(0)
-        text = opened.read()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            opened.truncate(len(whole.encode()))
-        opened.write(f"{row.model_dump_json()}\n")
+    append_line(path, row.model_dump_json())
 
 
 def find_relations(

@@ -146,8 +146,7 @@ def train_editor(
         batches = _batches(training.edits, settings.batch_size, generator)
         for done, (examples, chosen) in enumerate(batches):
             step(done, len(batches), f"layer {layer}, epoch {epoch}")
-            edited = _edited(editor, examples, chosen, layer)
-            loss = _terms(edited, examples, chosen, settings).total()
+            loss = edit_loss(editor, examples, chosen, layer, settings).total()
             for weight, shapes in _weighted(training, settings):
                 spared = shapes[int(generator.integers(len(shapes)))]
                 some = generator.permutation(len(spared.rows))[: settings.spared_per_batch]
@@ -165,6 +164,17 @@ def train_editor(
             break
     editor.load_state_dict(weights)
     return Trained(editor.requires_grad_(False), tuple(history), best)
+
+
+def edit_loss(
+    editor: Editor,
+    examples: Examples,
+    chosen: Sequence[int],
+    layer: int,
+    settings: TrainingSettings,
+) -> LossTerms:
+    """REMEDI's loss of the chosen records; only what lies above the layer is computed."""
+    return _terms(_edited(editor, examples, chosen, layer), examples, chosen, settings)
 
 
 def spared_divergence(
