@@ -25,6 +25,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dragoman.core.records import Site
+from dragoman.tools.circuits.copied_attention import copied_attention
+from dragoman.tools.circuits.copied_mlp import copied_mlps
 from dragoman.tools.circuits.passes import SharedPrompts
 from dragoman.tools.circuits.prompts import RelationPrompt
 from dragoman.tools.subjects.hooks import Edit
@@ -102,7 +104,8 @@ def add_expansion(
     start = Edit(sites[0], lambda resid: resid.detach().requires_grad_())
     with torch.enable_grad():
         with subject.editing([start]), subject.capture([*sites, top]) as taken:
-            shared.run([0] * copies)
+            with copied_attention(subject), copied_mlps(subject):
+                shared.run([0] * copies)
         final = taken[top][:, -1]
         places = [taken[site] for site in sites]
         entity = torch.stack([place[0, 0].detach().float() for place in places])
