@@ -28,7 +28,7 @@ from torch import Tensor
 from dragoman.tools.circuits.approximation import Estimate, RelationMap
 from dragoman.tools.circuits.faithfulness import decode, expected_hits, hits
 from dragoman.tools.circuits.regression import regress
-from dragoman.tools.circuits.selection import BETAS
+from dragoman.tools.circuits.selection import BETAS, merit_of
 from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -101,7 +101,9 @@ def reading_controls(
     best: dict[str, tuple[tuple[float, float], Tensor]] = {}
     for guess in _guesses(fitted, tried, tested, learnt, stride):
         decoded = decode(subject, guess.tried, tried.first)
-        merit = (float(sum(hits(decoded.texts, tried.samples))), float(decoded.log_probs.mean()))
+        share = sum(hits(decoded.texts, tried.samples)) / len(tried.samples)
+        likely = decoded.log_probs
+        merit = merit_of(share, float(likely.exp().mean()), float(likely.mean()))
         if guess.name not in best or merit > best[guess.name][0]:
             best[guess.name] = (merit, guess.tested)
     for name, (_, finals) in best.items():

@@ -118,8 +118,7 @@ class _CopiedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         to_query, to_scores, q, recent = ctx.kept
         key_shape, value_shape = ctx.shapes
-        n_copies, n_kv = key_shape[:2]
-        n_queries = q.shape[1]
+        n_kv, n_queries = key_shape[1], q.shape[1]
         at_heads = grads[0].permute(2, 1, 0, 3)  # head query copy d_value
         query_grad = (at_heads @ to_query).permute(2, 0, 1, 3)
         scores = at_heads @ to_scores  # head query copy pos

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dragoman.tools.subjects.language import LanguageSubject
 
 _SAME = 1e-4
-"""Relative to the largest output: how near the formula must come to the module, or it is not used."""
+"""Relative to the largest output: a formula further from its module than this is not used."""
 
 
 @contextmanager

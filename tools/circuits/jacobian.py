@@ -103,9 +103,13 @@ def add_expansion(
     # Gradients start at the lowest site: nothing below it takes part.
     start = Edit(sites[0], lambda resid: resid.detach().requires_grad_())
     with torch.enable_grad():
-        with subject.editing([start]), subject.capture([*sites, top]) as taken:
-            with copied_attention(subject), copied_mlps(subject):
-                shared.run([0] * copies)
+        with (
+            subject.editing([start]),
+            subject.capture([*sites, top]) as taken,
+            copied_attention(subject),
+            copied_mlps(subject),
+        ):
+            shared.run([0] * copies)
         final = taken[top][:, -1]
         places = [taken[site] for site in sites]
         entity = torch.stack([place[0, 0].detach().float() for place in places])

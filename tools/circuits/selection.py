@@ -1,7 +1,9 @@
 """Layer, beta and rank, chosen on validation facts that are never reported.
 
-Facts are few, so many settings name the same number of objects. Ties go to the setting that makes
-the objects' first tokens more probable.
+Facts are few, so the share that a setting names is a coarse guess of what it would name among
+others: one fact more or less outweighs everything else. The mean probability that it gives to the
+objects' first tokens lies on the same scale and moves with every fact, however near or far it is.
+The choice goes by the sum of the two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +34,18 @@ class Setting(NamedTuple):
     """The same under the control: the shuffled relation, or random directions of equal norm."""
     log_prob: float
     """Mean, of the first token of the object wanted, in nats."""
+    probability: float = 0.0
+    """Mean, of that token."""
 
     @property
     def merit(self) -> tuple[float, float]:
-        """What the choice goes by."""
-        return self.share, self.log_prob
+        """What the choice goes by; equals are told apart by the log-probability."""
+        return merit_of(self.share, self.probability, self.log_prob)
+
+
+def merit_of(share: float, probability: float, log_prob: float) -> tuple[float, float]:
+    """What every choice goes by, the rivals' as the map's own."""
+    return share + probability, log_prob
 
 
 def sweep_reading(
@@ -61,8 +70,8 @@ def sweep_reading(
             texts = decoded.texts[rows]
             share = sum(hits(texts, samples)) / count
             control = shuffled_hits(texts, objects) / count
-            log_prob = float(decoded.log_probs[rows].mean())
-            tried.append(Setting(layer, beta, share, control, log_prob))
+            log_probs = decoded.log_probs[rows]
+            tried.append(Setting(layer, beta, share, control, *_means(log_probs)))
         found.append(max(tried, key=lambda setting: setting.merit))
         step(layer)
     return found
@@ -88,8 +97,8 @@ def sweep_editing(
         for place, rank in enumerate(ranks):
             rows = slice(place * count, (place + 1) * count)
             share = sum(edited.succeeded[rows]) / count
-            log_prob = float(edited.decoded.log_probs[rows].mean())
-            tried.append((Setting(layer, rank, share, 0.0, log_prob), shifts[place]))
+            means = _means(edited.decoded.log_probs[rows])
+            tried.append((Setting(layer, rank, share, 0.0, *means), shifts[place]))
         best, shift = max(tried, key=lambda pair: pair[0].merit)
         control = bench.edit(pairs, layer, random_like(shift, seed))
         found.append(best._replace(control_share=control.share))
@@ -107,9 +116,13 @@ def best_swap(
     tried = []
     for layer in layers:
         edited = bench.edit(pairs, layer, swap(pairs, layer))
-        log_prob = float(edited.decoded.log_probs.mean())
-        tried.append(Setting(layer, 0.0, edited.share, 0.0, log_prob))
+        means = _means(edited.decoded.log_probs)
+        tried.append(Setting(layer, 0.0, edited.share, 0.0, *means))
     return choose(tried)
+
+
+def _means(log_probs: Float[Tensor, " fact"]) -> tuple[float, float]:
+    return float(log_probs.mean()), float(log_probs.exp().mean())
 
 
 def choose(settings: Sequence[Setting]) -> Setting:
