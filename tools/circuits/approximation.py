@@ -75,6 +75,21 @@ class Inverse(NamedTuple):
             found[rank], reached = total, rank
         return torch.stack([found[rank] for rank in ranks])
 
+    def damped(
+        self, change: Float[Tensor, "pair d_model"], ranks: Sequence[int]
+    ) -> Float[Tensor, "rank_tried pair d_model"]:
+        """`shifts`, with directions fading out around each rank instead of ending there.
+
+        Tikhonov's inverse s / (s^2 + s_r^2): the r-th singular value is damped to a half, larger
+        ones less and smaller ones more. W is a mean of a few Jacobians, whose small directions are
+        uncertain but not worthless, and a cut takes each whole or not at all.
+        """
+        along = change @ self.left
+        floor = max(SMALLEST_SINGULAR * float(self.singular[0]), ABSOLUTE_FLOOR)
+        damping = self.singular[torch.tensor(ranks) - 1].clamp_min(floor)
+        scales = self.singular / (self.singular**2 + damping[:, None] ** 2)
+        return (along * scales[:, None]) @ self.right
+
 
 class LowRankMap(NamedTuple):
     """A map kept as its main directions: rank x 2 d_model numbers instead of d_model^2."""

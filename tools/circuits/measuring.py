@@ -6,7 +6,7 @@ from dragoman.core.records import Measurement
 from dragoman.tools.circuits.controls import SHUFFLED
 from dragoman.tools.circuits.faithfulness import RECALLS
 from dragoman.tools.circuits.pooling import by_chance, measure, pool
-from dragoman.tools.circuits.trial import SWAPPED_H
+from dragoman.tools.circuits.trial import BESIDE
 from dragoman.tools.circuits.trial_record import Outcomes, TrialRecord
 
 WHOLE = "faithfulness_whole_object"
@@ -50,8 +50,8 @@ def measure_causality(
 ) -> tuple[Measurement, tuple[Measurement, ...]] | None:
     """Of edits on known test facts, those that succeed; and the same for each control.
 
-    The swap of the target's whole h is shown beside the controls and is none of them: no map takes
-    part in it, so it is what an edit at this place can do at all.
+    Two are shown beside the controls and are none of them: the swap of the target's whole h, which
+    is what an edit at this place can do at all, and the inverse in its published form.
     """
     judged = [trial for trial in trials if trial.succeeded is not None]
     succeeded = [trial.succeeded for trial in judged if trial.succeeded is not None]
@@ -60,7 +60,7 @@ def measure_causality(
     layers = [trial.edit_layer for trial in judged if trial.edit_layer is not None]
     controls = control_outcomes([trial.edit_controls for trial in judged])
     n_failed = _not_obtained(judged, succeeded)
-    rivals = {name: each for name, each in controls.items() if name != SWAPPED_H}
+    rivals = {name: each for name, each in controls.items() if name not in BESIDE}
     headline = _headline("causality", succeeded, rivals, layers, n_failed)
     return headline, tuple(_each("causality", controls, n_failed))
 

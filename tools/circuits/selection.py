@@ -36,6 +36,8 @@ class Setting(NamedTuple):
     """Mean, of the first token of the object wanted, in nats."""
     probability: float = 0.0
     """Mean, of that token."""
+    damped: bool = False
+    """For editing: whether the inverse fades out around the rank or is cut there, as published."""
 
     @property
     def merit(self) -> tuple[float, float]:
@@ -85,23 +87,30 @@ def sweep_editing(
     seed: int,
     step: Callable[[int], None],
 ) -> list[Setting]:
-    """The best rank of each layer, for edits through its map's inverse."""
+    """The best rank of each layer for edits through its map's inverse: cut, then damped."""
     found = []
     count = len(pairs.sources)
     changes = bench.changes(pairs)
-    repeated = Pairs(pairs.sources * len(ranks), pairs.targets * len(ranks))
+    # Fading out depends on the rank much less than a cut does: few ranks are enough.
+    fading = ranks[len(ranks) // 4 : -1] or ranks
     for layer, relation_map in maps.items():
-        shifts = invert(relation_map, max(ranks)).shifts(changes, ranks)
-        edited = bench.edit(repeated, layer, shifts.flatten(0, 1))
-        tried = []
-        for place, rank in enumerate(ranks):
-            rows = slice(place * count, (place + 1) * count)
-            share = sum(edited.succeeded[rows]) / count
-            means = _means(edited.decoded.log_probs[rows])
-            tried.append((Setting(layer, rank, share, 0.0, *means), shifts[place]))
-        best, shift = max(tried, key=lambda pair: pair[0].merit)
-        control = bench.edit(pairs, layer, random_like(shift, seed))
-        found.append(best._replace(control_share=control.share))
+        inverse = invert(relation_map, max(ranks))
+        for damped, form, asked in (
+            (False, inverse.shifts, ranks),
+            (True, inverse.damped, fading),
+        ):
+            shifts = form(changes, asked)
+            repeated = Pairs(pairs.sources * len(asked), pairs.targets * len(asked))
+            edited = bench.edit(repeated, layer, shifts.flatten(0, 1))
+            tried = []
+            for place, rank in enumerate(asked):
+                rows = slice(place * count, (place + 1) * count)
+                share = sum(edited.succeeded[rows]) / count
+                means = _means(edited.decoded.log_probs[rows])
+                tried.append((Setting(layer, rank, share, 0.0, *means, damped), shifts[place]))
+            best, shift = max(tried, key=lambda pair: pair[0].merit)
+            control = bench.edit(pairs, layer, random_like(shift, seed))
+            found.append(best._replace(control_share=control.share))
         step(layer)
     return found
 

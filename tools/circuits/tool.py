@@ -203,6 +203,7 @@ def _summary(trial: TrialRecord) -> JsonObject:
         "causality": None if succeeded is None else _mean(succeeded.by_fact),
         "edit_layer": trial.edit_layer,
         "rank": trial.rank,
+        "damped": trial.damped,
         "causality_by_rank": {str(rank): share for rank, share in trial.by_rank.items()},
     }
 
@@ -221,6 +222,7 @@ def _chosen(reading: Faithfulness, editing: Causality | None) -> JsonObject:
         "beta": reading.chosen.value,
         "edit_layer": None if editing is None else editing.chosen.layer,
         "rank": None if editing is None else int(editing.chosen.value),
+        "damped": None if editing is None else editing.chosen.damped,
     }
 
 
@@ -228,7 +230,9 @@ def _sweeps(reading: Faithfulness, editing: Causality | None) -> JsonObject:
     return {
         "faithfulness": [_row(setting, "beta") for setting in reading.sweep],
         "causality": (
-            [] if editing is None else [_row(setting, "rank") for setting in editing.sweep]
+            []
+            if editing is None
+            else [_row(each, "rank") | {"damped": each.damped} for each in editing.sweep]
         ),
     }
 
@@ -246,7 +250,9 @@ def _tensors(trial: Trial) -> dict[str, Tensor]:
         names = ("weight_left", "weight_singular", "weight_right")
         tensors.update(zip(names, main, strict=True))
     if trial.editing is not None:
-        rank = int(trial.editing.chosen.value)
+        # A damped inverse has weights in all directions; a cut one needs those kept alone.
+        edit = trial.editing.chosen
+        rank = len(trial.editing.inverse.singular) if edit.damped else int(edit.value)
         tensors["left"] = trial.editing.inverse.left[:, :rank]
         tensors["singular"] = trial.editing.inverse.singular[:rank]
         tensors["right"] = trial.editing.inverse.right[:rank]

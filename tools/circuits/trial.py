@@ -37,6 +37,10 @@ RANDOM = "random direction of equal norm"
 SWAPPED_H = "whole h of the target"
 SWAPPED_Z = "z of the target in place of h"
 SWAPPED_WORD = "embedding of the target's object"
+CUT = "inverse cut at a rank, as published"
+BESIDE = (SWAPPED_H, CUT)
+"""Shown beside the edit's controls and none of them: what an edit there can do without a map, and
+the same map's inverse in the published form."""
 
 
 class Faithfulness(NamedTuple):
@@ -62,9 +66,11 @@ class Causality(NamedTuple):
     pairs: Pairs
     edited: Edited
     by_rank: dict[int, float]
-    """The share of the same edits that succeed with other ranks at the chosen layer."""
+    """The share of the same edits that succeed with other ranks at the chosen layer, in the
+    chosen form."""
     rivals: dict[str, Edited]
-    """Random directions, and the swaps that need no map, each at the layer that suits it best."""
+    """Random directions, swaps that need no map, and the inverse as published, each at the layer
+    that suits it best."""
 
 
 class Trial(NamedTuple):
@@ -172,10 +178,14 @@ def judge_causality(
     )
     chosen = choose(sweep)
     layer, rank = chosen.layer, int(chosen.value)
-    inverse = invert(maps[layer], max(ranks))
-    shifts = dict(zip(ranks, inverse.shifts(bench.changes(pairs), ranks), strict=True))
+    change, inverse = bench.changes(pairs), invert(maps[layer], max(ranks))
+    form = inverse.damped if chosen.damped else inverse.shifts
+    shifts = dict(zip(ranks, form(change, ranks), strict=True))
     edits = {each: bench.edit(pairs, layer, shift) for each, shift in shifts.items()}
     rivals = {RANDOM: bench.edit(pairs, layer, random_like(shifts[rank], seed))}
+    cut = choose([setting for setting in sweep if not setting.damped])
+    published = invert(maps[cut.layer], max(ranks)).shift(change, int(cut.value))
+    rivals[CUT] = bench.edit(pairs, cut.layer, published)
     swaps: dict[str, Callable[[Pairs, int], Tensor]] = {
         SWAPPED_Z: bench.z_swaps,
         SWAPPED_WORD: bench.word_swaps,

@@ -48,6 +48,8 @@ class TrialRecord(Record):
     controls: dict[str, Outcomes] = Field(default_factory=dict)
     edit_layer: int | None = None
     rank: int | None = None
+    damped: bool = False
+    """Whether the inverse faded out around the rank; else it was cut there, as published."""
     succeeded: Outcomes | None = None
     edit_controls: dict[str, Outcomes] = Field(default_factory=dict)
     by_rank: dict[int, float] = Field(default_factory=dict)
@@ -108,6 +110,7 @@ def _edited(editing: Causality, samples: Sequence[Sample]) -> dict[str, object]:
     return {
         "edit_layer": editing.chosen.layer,
         "rank": int(editing.chosen.value),
+        "damped": editing.chosen.damped,
         "succeeded": outcomes(editing.edited),
         "edit_controls": controls,
         "by_rank": editing.by_rank,

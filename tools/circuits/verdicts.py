@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from dragoman.core.records import Record
 from dragoman.tools.circuits.measuring import control_outcomes
 from dragoman.tools.circuits.pooling import beats, by_chance, pool
-from dragoman.tools.circuits.trial import SWAPPED_H
+from dragoman.tools.circuits.trial import BESIDE
 from dragoman.tools.circuits.trial_record import Outcomes, TrialRecord
 
 Label: TypeAlias = Literal[
@@ -59,7 +59,8 @@ def judge(trials: Sequence[TrialRecord]) -> Verdict:
             "so no edit could be judged",
         )
     rivals = control_outcomes([trial.edit_controls for trial in edited])
-    rivals.pop(SWAPPED_H, None)
+    for name in BESIDE:
+        rivals.pop(name, None)
     causality = pool(succeeded)
     told += f", causality {causality.value:.2f} (n={causality.n})"
     short = _shortcoming(succeeded, rivals)
