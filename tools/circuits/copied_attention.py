@@ -65,13 +65,19 @@ def _attend(
 ) -> tuple[Tensor, None]:
     causal = getattr(module, "is_causal", True)
     strange = any(found is not None for name, found in further.items() if name not in _KNOWN)
-    if strange or dropout or not causal or not query.requires_grad:
+    if strange or dropout or not causal or not _is_differentiated(query):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **further
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     added = _added(attention_mask, query.shape[2], key.shape[2], query)
     return _CopiedAttention.apply(query, key, value, added, scale), None
+
+
+def _is_differentiated(query: Tensor) -> bool:
+    """In reverse or in forward mode: what stands below the lowest site is in neither."""
+    forward_ad: Any = torch.autograd.forward_ad  # untyped in torch
+    return query.requires_grad or forward_ad.unpack_dual(query).tangent is not None
 
 
 def _added(
@@ -112,7 +118,23 @@ class _CopiedAttention(torch.autograd.Function):
         to_scores = recent[..., None, :] * (v[:, None, new] - out[:, :, None]).mT
         ctx.kept = scale * to_query, scale * to_scores, q, recent
         ctx.shapes = key.shape, value.shape
-        return out.transpose(0, 1).expand(n_copies, -1, -1, -1)
+        # Its own tensor: forward-mode differentiation takes no views for an answer.
+        return out.transpose(0, 1).expand(n_copies, -1, -1, -1).contiguous()
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Float[Tensor, "copy query head d_value"]:
+        to_query, to_scores, q, recent = ctx.kept
+        n_heads, n_queries = q.shape[:2]
+        query = tangents[0].permute(1, 2, 3, 0)  # head query d_head copy
+        # The cached part of keys and values is constant: it has no tangents but zeros.
+        key, value = (
+            each[:, :, -n_queries:].repeat_interleave(n_heads // each.shape[1], dim=1)
+            for each in tangents[1:3]
+        )
+        scores = torch.einsum("hqd,chpd->hqpc", q, key)
+        moved = to_query @ query + to_scores @ scores  # head query d_value copy
+        moved = moved + torch.einsum("hqp,chpv->hqvc", recent, value)
+        return moved.permute(3, 1, 0, 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:

@@ -40,16 +40,25 @@ def decode(
     wanted: Int[Tensor, " batch"],
 ) -> Decoded:
     """Read each z, and how probable it makes the token at the same place in `wanted`."""
-    tokens, log_probs = [], []
-    for start in range(0, finals.shape[0], ROWS):
-        logits = read_out(subject, finals[start : start + ROWS])
-        tokens.append(logits.argmax(-1).cpu())
-        first = wanted[start : start + ROWS, None].to(logits.device)
-        # The normaliser without a second table of logits.
-        chosen = logits.gather(-1, first)[:, 0] - logits.logsumexp(-1)
-        log_probs.append(chosen.cpu())
-    top = torch.cat(tokens)
-    return Decoded(top, [subject.token_text(int(each)) for each in top], torch.cat(log_probs))
+    parts = [
+        decode_logits(subject, read_out(subject, some), tokens)
+        for some, tokens in zip(finals.split(ROWS), wanted.split(ROWS), strict=True)
+    ]
+    return Decoded(
+        torch.cat([each.tokens for each in parts]),
+        [text for each in parts for text in each.texts],
+        torch.cat([each.log_probs for each in parts]),
+    )
+
+
+def decode_logits(
+    subject: LanguageSubject, logits: Float[Tensor, "batch d_vocab"], wanted: Int[Tensor, " batch"]
+) -> Decoded:
+    """`decode` of residual vectors whose logits are known."""
+    top = logits.argmax(-1).cpu()
+    # The normaliser without a second table of logits.
+    chosen = logits.gather(-1, wanted[:, None].to(logits.device))[:, 0] - logits.logsumexp(-1)
+    return Decoded(top, [subject.token_text(int(each)) for each in top], chosen.cpu())
 
 
 @torch.no_grad()

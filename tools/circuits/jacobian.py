@@ -216,7 +216,11 @@ def _pushed(
         # The first derivative of this kind loads a part of torch that still uses torch.jit.
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
-            with subject.editing([Edit(site, attach)]), subject.capture([top]) as taken:
+            with (
+                subject.editing([Edit(site, attach)]),
+                subject.capture([top]) as taken,
+                copied_attention(subject),
+            ):
                 shared.run([0] * len(vectors))
             tangent: Tensor | None = forward_ad.unpack_dual(taken[top][:, -1]).tangent
     if tangent is None:  # nothing of the entity reaches the last token

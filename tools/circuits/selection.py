@@ -9,13 +9,13 @@ The choice goes by the sum of the two.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.tools.circuits.approximation import RelationMap, invert
 from dragoman.tools.circuits.causality import Bench, Pairs, random_like
-from dragoman.tools.circuits.faithfulness import decode, hits, shuffled_hits
+from dragoman.tools.circuits.faithfulness import hits, shuffled_hits
+from dragoman.tools.circuits.scaled_readout import decode_scaled
 from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -64,16 +64,12 @@ def sweep_reading(
     count = len(samples)
     for layer, relation_map in maps.items():
         linear = relation_map.linear(entity[layer])
-        finals = torch.cat([beta * linear + relation_map.bias for beta in BETAS])
-        decoded = decode(subject, finals, first.repeat(len(BETAS)))
         tried = []
-        for place, beta in enumerate(BETAS):
-            rows = slice(place * count, (place + 1) * count)
-            texts = decoded.texts[rows]
-            share = sum(hits(texts, samples)) / count
-            control = shuffled_hits(texts, objects) / count
-            log_probs = decoded.log_probs[rows]
-            tried.append(Setting(layer, beta, share, control, *_means(log_probs)))
+        answers = decode_scaled(subject, linear, relation_map.bias, BETAS, first)
+        for beta, decoded in zip(BETAS, answers, strict=True):
+            share = sum(hits(decoded.texts, samples)) / count
+            control = shuffled_hits(decoded.texts, objects) / count
+            tried.append(Setting(layer, beta, share, control, *_means(decoded.log_probs)))
         found.append(max(tried, key=lambda setting: setting.merit))
         step(layer)
     return found

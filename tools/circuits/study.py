@@ -37,7 +37,9 @@ class Plan(NamedTuple):
     max_held: int
     """Validation and test facts together."""
     editing_stride: int
-    """Every how many layers an edit is tried, or a rival of the map."""
+    """Every how many layers an edit is tried."""
+    rival_stride: int
+    """Every how many layers a rival of the map is tried."""
     ranks: tuple[int, ...]
     max_validation_pairs: int
     n_seeds: int = 1
@@ -45,8 +47,8 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[Effort, Plan] = {
-    "quick": Plan(5, 40, 3, (16, 32, 64, 128), 8),
-    "full": Plan(8, 120, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16, n_seeds=5),
+    "quick": Plan(5, 40, 3, 3, (16, 32, 64, 128), 8),
+    "full": Plan(8, 120, 3, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16, n_seeds=5),
 }
 
 

@@ -103,7 +103,7 @@ def run_trial(
     template = relation.prompt_templates[0]
     layers = candidate_layers(subject, layer)
     fitted = fit(subject, template, facts.estimation, layers, step, embedding=True)
-    stride = 1 if len(layers) == 1 else plan.editing_stride
+    stride = 1 if len(layers) == 1 else plan.rival_stride
     reading = judge_faithfulness(subject, facts, fitted, step, stride=stride)
     if twin is not None:
         step(0, 0, "the same map in a network with random weights")

@@ -1,7 +1,8 @@
 """The random-weight twin: what the same method finds in a network that has learnt nothing.
 
-Same architecture, tokenizer, prompts, layer and beta; weights freshly drawn. Only W h is needed,
-for the tested facts alone, so the twin's map is never formed: forward-mode products give it.
+Same architecture, tokenizer, layer and beta; weights freshly drawn. Only W h is needed, for the
+tested facts alone, so the twin's map is never formed: forward-mode products give it. They are taken
+at the first few prompts: the mean over more of them would know no more.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.huggingface import random_twin
 from dragoman.tools.subjects.language import LanguageSubject
 
+_PROMPTS = 3
 MAXIMUM_PARAMETERS = 500_000_000
 """A twin doubles the memory: a larger subject goes without."""
 
@@ -41,6 +43,7 @@ def twin_answers(
     prompts = [relation_prompt(template, estimation, each.subject) for each in samples]
     entity = SharedPrompts(twin, prompts).read().entity[setting.layer]
     site = Site(layer=setting.layer)
-    products = jacobian_products(twin, leave_one_out(template, estimation), site, entity)
+    expanded = leave_one_out(template, estimation)[:_PROMPTS]
+    products = jacobian_products(twin, expanded, site, entity)
     finals = setting.value * products.linear + products.bias
     return decode(twin, finals, first_tokens(twin, samples)).texts
