@@ -71,7 +71,8 @@ def _attend(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     added = _added(attention_mask, query.shape[2], key.shape[2], query)
-    return _CopiedAttention.apply(query, key, value, added, scale), None
+    function: Any = _CopiedAttention  # untyped in torch
+    return function.apply(query, key, value, added, scale), None
 
 
 def _is_differentiated(query: Tensor) -> bool:
@@ -134,7 +135,8 @@ class _CopiedAttention(torch.autograd.Function):
         scores = torch.einsum("hqd,chpd->hqpc", q, key)
         moved = to_query @ query + to_scores @ scores  # head query d_value copy
         moved = moved + torch.einsum("hqp,chpv->hqvc", recent, value)
-        return moved.permute(3, 1, 0, 2)
+        found: Tensor = moved.permute(3, 1, 0, 2)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
@@ -145,12 +147,17 @@ class _CopiedAttention(torch.autograd.Function):
         query_grad = (at_heads @ to_query).permute(2, 0, 1, 3)
         scores = at_heads @ to_scores  # head query copy pos
         # All heads that share keys and values add up.
-        grouped = scores.unflatten(0, (n_kv, -1)).permute(0, 3, 4, 1, 2).flatten(3)
-        key_new = grouped @ q.unflatten(0, (n_kv, -1)).flatten(1, 2)[:, None]
-        spread = at_heads.unflatten(0, (n_kv, -1)).permute(0, 3, 4, 1, 2).flatten(3)
-        value_new = spread @ recent.unflatten(0, (n_kv, -1)).flatten(1, 2)[:, None]
+        grouped = _by_kv_head(scores, n_kv).permute(0, 3, 4, 1, 2).flatten(3)
+        key_new = grouped @ _by_kv_head(q, n_kv).flatten(1, 2)[:, None]
+        spread = _by_kv_head(at_heads, n_kv).permute(0, 3, 4, 1, 2).flatten(3)
+        value_new = spread @ _by_kv_head(recent, n_kv).flatten(1, 2)[:, None]
         key_grad = grads[0].new_zeros(key_shape)
         key_grad[:, :, -n_queries:] = key_new.permute(1, 0, 2, 3)
         value_grad = grads[0].new_zeros(value_shape)
         value_grad[:, :, -n_queries:] = value_new.permute(1, 0, 3, 2)
         return query_grad, key_grad, value_grad, None, None
+
+
+def _by_kv_head(of_heads: Tensor, n_kv: int) -> Tensor:
+    """The first axis, heads, as two: those that share keys and values, and which of them."""
+    return of_heads.reshape(n_kv, -1, *of_heads.shape[1:])

@@ -60,7 +60,8 @@ class _Copied:
         if (out - expected).abs().max() > _SAME * expected.abs().max():
             own: Tensor = self._forward(resid)
             return own
-        found: Tensor = _Linearised.apply(resid, out, jacobian)
+        function: Any = _Linearised  # untyped in torch
+        found: Tensor = function.apply(resid, out, jacobian)
         return found
 
     def _expand(self, resid: Float[Tensor, "pos d_model"]) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def decode(
     """Read each z, and how probable it makes the token at the same place in `wanted`."""
     parts = [
         decode_logits(subject, read_out(subject, some), tokens)
-        for some, tokens in zip(finals.split(ROWS), wanted.split(ROWS), strict=True)
+        for some, tokens in zip(torch.split(finals, ROWS), torch.split(wanted, ROWS), strict=True)
     ]
     return Decoded(
         torch.cat([each.tokens for each in parts]),

@@ -38,7 +38,7 @@ def decode_scaled(
         return [decode(subject, beta * linear + bias, wanted) for beta in betas]
     parts = [
         _mixed(subject, norm, rows, bias, betas, some)
-        for rows, some in zip(linear.split(_ROWS), wanted.split(_ROWS), strict=True)
+        for rows, some in zip(torch.split(linear, _ROWS), torch.split(wanted, _ROWS), strict=True)
     ]
     return [
         Decoded(

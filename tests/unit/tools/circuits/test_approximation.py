@@ -198,3 +198,20 @@ def test_pairs_want_another_entity_another_object_and_an_unsaid_target():
     assert pair_up(samples, [0, 1], [" m", " m", "", ""], seed=0).sources == []
     said_already = pair_up(samples, [0, 2], [" fi", "", " f", ""], seed=0)
     assert said_already.sources == [2]
+
+
+def test_damping_halves_the_direction_at_the_rank_and_leaves_no_direction_out():
+    inverse = invert(RelationMap(_random(16, 16), torch.zeros(16)))
+    along = inverse.left.T  # one change of z for each singular direction
+    at_four, at_all = inverse.damped(along, [4, 16])
+    plain = inverse.shift(along, 16)
+    kept = at_four.norm(dim=-1) / plain.norm(dim=-1)
+    assert kept[3] == pytest.approx(0.5, abs=1e-4)
+    assert torch.all(kept[:3] > 0.5)
+    assert torch.all((kept[4:] > 0) & (kept[4:] < 0.5))
+    assert at_all.norm(dim=-1)[0] > at_four.norm(dim=-1)[0]
+
+
+def test_a_zero_map_shifts_nothing_when_damped():
+    empty = invert(RelationMap(torch.zeros(8, 8), torch.zeros(8)))
+    assert not empty.damped(_random(2, 8), [5]).any()
