@@ -9,7 +9,10 @@ balanced accuracy of at least .9 over all tokens, and once more where the only t
 rule are those at which the unit's rival fires. How the caption is worded makes no difference.
 
 The same units with their activations in random order, and the neurons of the random twin, have no
-rule: whatever is claimed of them is false. `--tune` measures values of tau on other seeds.
+rule: whatever is claimed of them is false. A caption is claimed, as by the tool at full effort, if
+it beats its floor and says more of its unit than captions of the random twin's units say of theirs;
+the twin's own units are held against another random twin. `--tune` measures values of tau on other
+seeds.
 
 The texts' words are unknown to most captions, so log p(d) is the default subject's.
 """
@@ -19,9 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from jaxtyping import Float
@@ -32,18 +36,21 @@ from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.planted_units_table import Outcome, Run, Trial, render, render_tuning
 from dragoman.tools.captioning import senses
-from dragoman.tools.captioning.captioner import Captioner, Chosen
+from dragoman.tools.captioning.assessment import Assessment, Assessor, said_of
+from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen
 from dragoman.tools.captioning.corpus import sample_corpus
-from dragoman.tools.captioning.describing import choose_all, table_of
+from dragoman.tools.captioning.describing import table_of
 from dragoman.tools.captioning.meanings import embedder
 from dragoman.tools.captioning.predicates import Predicate, holds
 from dragoman.tools.captioning.proposer import search_over
-from dragoman.tools.captioning.reranking import log_priors
+from dragoman.tools.captioning.reranking import TAU, log_priors
 from dragoman.tools.captioning.tokens import Column
+from dragoman.tools.captioning.twin import Bar
 from dragoman.tools.captioning.units import read_units
 from dragoman.tools.context import ToolContext
+from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.packaged import load_smollm2
-from dragoman.tools.subjects.planted_units import UNIT_LAYER, PlantedUnits, plant_units
+from dragoman.tools.subjects.planted_units import D_MLP, UNIT_LAYER, PlantedUnits, plant_units
 from dragoman.tools.subjects.planted_units_rules import UnitRule
 from dragoman.tools.subjects.planted_units_words import Rule
 
@@ -52,8 +59,9 @@ N_DOCUMENTS = 1000
 N_FRESH = 400
 TAUS = (0.0, 0.2, 0.5, 0.8, 0.9, 0.95, 1.0)
 _FRESH_SEED = 10_000
-_SILENT_TWIN = 60
-"""Neurons of the random twin that are captioned, and as many decoys."""
+_NO_BAR = Bar({"detection": -np.inf}, {"detection": 0.0}, 0)
+_OTHER_TWIN = 5_000
+"""Added to the seed, the seed of the twin that the random twin itself is held against."""
 
 
 class Laboratory:
@@ -80,16 +88,12 @@ class Laboratory:
             weights=self._settings.weights_folder,
         )
 
-    def activations(self, neurons: Sequence[int], *, twin: bool = False) -> ndarray:
-        """Activations of neurons of the unit layer, on the captioner's texts."""
-        subject = self.planted.random_twin if twin else self.planted.subject
-        context = self.context if not twin else self._twin_context(subject)
+    def activations(
+        self, neurons: Sequence[int], *, of: LanguageSubject | None = None
+    ) -> Float[ndarray, "tokens units"]:
+        """Activations of neurons of the unit layer of a subject, on the captioner's texts."""
+        context = self.context if of is None else replace(self.context, network=of)
         return read_units(context, self.documents, self.table, UNIT_LAYER, neurons)
-
-    def _twin_context(self, subject: object) -> ToolContext:
-        from dataclasses import replace
-
-        return replace(self.context, network=subject)  # type: ignore[arg-type]
 
     def truth(self, rule: Rule) -> Column:
         """Where the rule holds in the fresh texts."""
@@ -127,62 +131,109 @@ def balanced_accuracy(said: Column, truth: Column, among: Column | None = None) 
     return float((said[truth].mean() + (~said[without]).mean()) / 2)
 
 
+class Scored(NamedTuple):
+    """What was chosen for each unit of a captioner, and its scores."""
+
+    chosen: list[Chosen | None]
+    assessed: list[Assessment | None]
+
+    @property
+    def values(self) -> list[dict[str, float]]:
+        """Scores by metric, one mapping for each unit that has any."""
+        return [
+            {measured.metric: measured.value for measured in each.measurements}
+            for each in self.assessed
+            if each is not None
+        ]
+
+    def claimed(self, unit: int, bar: Bar | None) -> bool:
+        """The unit's caption holds, as `caption_neurons` has it at full effort."""
+        found = self.assessed[unit]
+        if found is None or not found.holds or bar is None:
+            return False
+        return bar.passed_by({each.metric: each.value for each in found.measurements})
+
+    def claims(self, bar: Bar | None) -> tuple[str, ...]:
+        """The captions that are claimed; '' for units of which nothing is."""
+        return tuple(
+            each.candidate.caption if each is not None and self.claimed(unit, bar) else ""
+            for unit, each in enumerate(self.chosen)
+        )
+
+
+def scored(
+    laboratory: Laboratory,
+    captioner: Captioner,
+    proposed: Sequence[Sequence[Candidate]],
+    tau: float,
+) -> Scored:
+    """Choose among the candidates and score what was chosen."""
+    chosen = captioner.choose_all(proposed, tau)
+    said = [said_of(each) for each in chosen]
+    assessor = Assessor(laboratory.context, captioner, said, effort="full", judges=())
+    return Scored(chosen, [assessor.assess(unit, str(unit)) for unit in range(len(chosen))])
+
+
 def evaluate(
     laboratory: Laboratory,
     priors: Callable[[Sequence[str]], list[float]],
     report: Callable[[str], None],
 ) -> Trial:
     """All units of one seed, with and without PMI, and both controls."""
-    planted = laboratory.planted
+    planted, seed = laboratory.planted, laboratory.seed
     units = planted.planned.units
     activations = laboratory.activations([*planted.neurons, *planted.rivals])
+
+    def caption(read: Float[ndarray, "tokens units"], tau: float = TAU) -> Scored:
+        made = laboratory.captioner(read, len(units), priors)
+        proposed = [made.propose(unit) for unit in range(len(units))]
+        return scored(laboratory, made, proposed, tau)
+
+    neurons = np.random.default_rng([seed, 8]).permutation(D_MLP)[: 2 * len(units)].tolist()
+    # The twin sets the subject's bar; another one, made of another seed's weights, the twin's.
+    twins = (planted.random_twin, plant_units(seed + _OTHER_TWIN).random_twin)
+    random, other = (caption(laboratory.activations(neurons, of=twin)) for twin in twins)
+    bar = Bar.of(random.values)
+    report(f"seed {seed}: random twins")
     captioner = laboratory.captioner(activations, len(units), priors)
-    names = [unit.name for unit in units]
     began = time.monotonic()
-    runs = {}
-    for pmi in (True, False):
-        choices = choose_all(laboratory.context, captioner, names, pmi=pmi)
-        runs[pmi] = _run(laboratory, captioner, choices.chosen, units)
-        report(f"seed {laboratory.seed}: {'with' if pmi else 'without'} PMI")
-    seconds = (time.monotonic() - began) / 2
-    shuffled = np.random.default_rng([laboratory.seed, 7]).permuted(activations, axis=0)
-    false_shuffled = _claims(laboratory, shuffled, names, priors)
-    report(f"seed {laboratory.seed}: shuffled activations")
-    neurons = np.random.default_rng([laboratory.seed, 8]).permutation(160)[: 2 * _SILENT_TWIN]
-    random_ = laboratory.activations(neurons.tolist(), twin=True)
-    false_random = _claims(laboratory, random_, names, priors)
-    report(f"seed {laboratory.seed}: random twin")
+    proposed = [captioner.propose(unit) for unit in range(len(units))]
+    runs = {
+        tau: _run(laboratory, scored(laboratory, captioner, proposed, tau), units, bar)
+        for tau in (TAU, 0.0)
+    }
+    seconds = time.monotonic() - began
+    report(f"seed {seed}: planted units")
+    shuffled = caption(np.random.default_rng([seed, 7]).permuted(activations, axis=0))
+    report(f"seed {seed}: shuffled activations")
     return Trial(
-        seed=laboratory.seed,
-        with_pmi=runs[True],
-        without_pmi=runs[False],
-        shuffled=false_shuffled,
-        random=false_random,
+        seed=seed,
+        with_pmi=runs[TAU],
+        without_pmi=runs[0.0],
+        shuffled=shuffled.claims(bar),
+        random=random.claims(Bar.of(other.values)),
+        bar=bar.values() if bar is not None else {},
         senses=dict(_sense_methods(laboratory, captioner, units)),
         units_per_second=len(units) / seconds,
         search_units_per_second=_search_rate(captioner, len(units)),
     )
 
 
-def _run(
-    laboratory: Laboratory,
-    captioner: Captioner,
-    chosen: Sequence[Chosen | None],
-    units: Sequence[UnitRule],
-) -> Run:
-    predicates = [None if each is None else each.candidate.predicate for each in chosen]
+def _run(laboratory: Laboratory, found: Scored, units: Sequence[UnitRule], bar: Bar | None) -> Run:
     outcomes = []
     for row, unit in enumerate(units):
-        score, each, predicate = captioner.score(row, predicates), chosen[row], predicates[row]
+        each, assessed = found.chosen[row], found.assessed[row]
+        predicate = None if each is None else each.candidate.predicate
         truth, rival = laboratory.truth(unit.rule), laboratory.truth(unit.rival)
         accuracy = apart = None
         if predicate is not None:
             said = holds(predicate, laboratory.fresh)
             accuracy = balanced_accuracy(said, truth)
             apart = balanced_accuracy(said, truth, rival)
-        claimed = score is not None and score.beats_floor
+        claimed = found.claimed(row, bar)
         right = accuracy is not None and accuracy >= RECOVERED
         told_apart = apart is None or apart >= RECOVERED
+        detection = None if assessed is None else assessed.measurements[0]
         outcomes.append(
             Outcome(
                 name=unit.name,
@@ -191,31 +242,13 @@ def _run(
                 claimed=claimed,
                 accuracy=accuracy,
                 apart=apart,
-                detection=None if score is None else score.detection.balanced_accuracy,
-                floor=None if score is None else score.floor_mean,
+                detection=None if detection is None else detection.value,
+                floor=None if detection is None else detection.baseline,
                 recovered=claimed and right and told_apart,
                 n_senses=0 if each is None else len(each.senses),
             )
         )
     return Run(tuple(outcomes))
-
-
-def _claims(
-    laboratory: Laboratory,
-    activations: ndarray,
-    names: Sequence[str],
-    priors: Callable[[Sequence[str]], list[float]],
-) -> tuple[str, ...]:
-    """The captions that are given to units without a rule; '' for those that get none."""
-    captioner = laboratory.captioner(activations, len(names), priors)
-    chosen = choose_all(laboratory.context, captioner, names).chosen
-    predicates = [None if each is None else each.candidate.predicate for each in chosen]
-    claims = []
-    for row, each in enumerate(chosen):
-        score = captioner.score(row, predicates)
-        claimed = each is not None and score is not None and score.beats_floor
-        claims.append(each.candidate.caption if claimed and each is not None else "")
-    return tuple(claims)
 
 
 def _sense_methods(
@@ -270,8 +303,10 @@ def tune(
     laboratories: Sequence[Laboratory],
     priors: Callable[[Sequence[str]], list[float]],
 ) -> dict[float, tuple[int, int, float]]:
-    """For each tau the units recovered, those tried, and the captions' mean number of words."""
-    counted: dict[float, tuple[int, int, float]] = {}
+    """For each tau the units recovered, those tried, and the captions' mean number of words.
+
+    The random twin takes no part: what is compared is which caption is chosen.
+    """
     prepared = []
     for laboratory in laboratories:
         planted = laboratory.planted
@@ -279,17 +314,21 @@ def tune(
         captioner = laboratory.captioner(activations, len(planted.neurons), priors)
         proposed = [captioner.propose(row) for row in range(len(planted.neurons))]
         prepared.append((laboratory, captioner, proposed))
+    counted: dict[float, tuple[int, int, float]] = {}
     for tau in TAUS:
-        recovered = n = 0
-        words: list[int] = []
-        for laboratory, captioner, proposed in prepared:
-            units = laboratory.planted.planned.units
-            chosen = captioner.choose_all(proposed, tau)
-            run = _run(laboratory, captioner, chosen, units)
-            recovered += sum(each.recovered for each in run.outcomes)
-            n += len(units)
-            words += [len(each.caption.split()) for each in run.outcomes if each.caption]
-        counted[tau] = (recovered, n, float(np.mean(words)))
+        outcomes = [
+            outcome
+            for laboratory, captioner, proposed in prepared
+            for outcome in _run(
+                laboratory,
+                scored(laboratory, captioner, proposed, tau),
+                laboratory.planted.planned.units,
+                _NO_BAR,
+            ).outcomes
+        ]
+        words = [len(each.caption.split()) for each in outcomes if each.caption]
+        recovered = sum(each.recovered for each in outcomes)
+        counted[tau] = (recovered, len(outcomes), float(np.mean(words)))
     return counted
 
 

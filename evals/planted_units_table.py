@@ -43,6 +43,8 @@ class Trial(NamedTuple):
     shuffled: tuple[str, ...]
     """Captions claimed of units with shuffled activations; '' where none was."""
     random: tuple[str, ...]
+    bar: Mapping[str, float]
+    """What a caption has to pass, by metric: set by captions of the random twin."""
     senses: Mapping[str, tuple[int, int]]
     """By way of telling senses: two-sense units with both told, and all of them."""
     units_per_second: float
@@ -53,11 +55,13 @@ _HEAD = """# Planted units
 
 Sixty neurons of a small transformer whose weights were written down
 (`tools/subjects/planted_units.py`), each with a rival neuron whose rule is nearly the same,
-captioned as `caption_neurons` does it without a chat model. *Recovered*: the caption beats its
-floor, and on fresh texts its predictions agree with the rule, token by token, with a balanced
-accuracy of at least .9 over all tokens and of at least .9 against the tokens of the rival alone.
-Wording makes no difference. Of units whose activations were shuffled, and of neurons of a network
-with the same weights in random order, every caption that beats its floor is a false claim.
+captioned as `caption_neurons` does it at full effort without a chat model: a caption is claimed if
+it beats its floor and says more of its unit than captions of a network with the same weights in
+random order say of theirs (simulation, 2.5 standard deviations above theirs). *Recovered*: the
+caption is claimed, and on fresh texts its predictions agree with the rule, token by token, with a
+balanced accuracy of at least .9 over all tokens and of at least .9 against the tokens of the rival
+alone. Wording makes no difference. Of units whose activations were shuffled, and of neurons of the
+random network (held against another random one), every claim is a false one.
 Intervals are Wilson's, 95%.
 """
 
@@ -120,8 +124,11 @@ def render(trials: Sequence[Trial], n_documents: int, seconds: float) -> tuple[s
         "|---|---|---:|---|---|---|---|---|",
         *(_line(outcome) for outcome in trials[0].with_pmi.outcomes),
         "",
+        "A caption had to simulate its unit with a correlation above "
+        f"{_listed(trials)}, which the random twin of each seed set.",
+        "",
         f"Predicate search: {_mean(trials, lambda each: each.search_units_per_second):.0f} units a "
-        f"second over {n_documents} texts; proposing and choosing together "
+        f"second over {n_documents} texts; proposing, choosing and scoring (twice) "
         f"{_mean(trials, lambda each: each.units_per_second):.1f}.",
         "",
         f"Made by `python -m dragoman.evals.planted_units --seeds "
@@ -195,7 +202,7 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
     for trial in trials:
         for outcome in trial.with_pmi.outcomes:
             if not outcome.recovered:
-                why = "claimed" if outcome.claimed else "no caption beats its floor"
+                why = "claimed" if outcome.claimed else "not claimed"
                 lines.append(
                     f"- seed {trial.seed}, {_cell(outcome.name)}: "
                     f"{_cell(outcome.caption) or 'no candidate'} ({why}; fresh texts "
@@ -223,6 +230,10 @@ def _line(outcome: Outcome) -> str:
         "recovered" if outcome.recovered else "MISSED",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _listed(trials: Sequence[Trial]) -> str:
+    return ", ".join(_two(trial.bar.get("simulation")) for trial in trials)
 
 
 def _mean(trials: Sequence[Trial], value: Callable[[Trial], float]) -> float:

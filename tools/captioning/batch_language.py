@@ -20,7 +20,7 @@ from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import captioner_for, choose_all, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
-from dragoman.tools.captioning.entries import entry_of
+from dragoman.tools.captioning.entries import NO_CAPTION, entry_of
 from dragoman.tools.captioning.examination import Examination, examine
 from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layer
@@ -136,6 +136,7 @@ class LanguageUnits:
                 holds,
                 scored=scored,
                 tau=tau,
+                reason=found.rejection if isinstance(found, Examination) else NO_CAPTION,
             )
             if isinstance(found, Examination):
                 entry |= found.output

@@ -10,6 +10,7 @@ from dragoman.tools.captioning.predicates import PREDICATE
 from dragoman.tools.captioning.reranking import TAU
 
 NO_CAPTION = "no caption beats its floor"
+BELOW_TWIN = "its caption says no more of it than captions of random units say of theirs"
 _SHOWN_EXEMPLARS = 5
 
 
@@ -22,10 +23,12 @@ def entry_of(
     *,
     scored: bool,
     tau: float = TAU,
+    reason: str = NO_CAPTION,
 ) -> JsonObject:
     """The entry of requested unit number `unit`.
 
-    `holds`: the caption beats its floor; else it stands under `best_rejected`, beside a reason.
+    `holds`: the caption beats its floor, and the random twin where there is one; else it stands
+    under `best_rejected`, beside a `reason`.
     """
     entry: dict[str, Any] = {
         "unit": name,
@@ -52,7 +55,7 @@ def entry_of(
                 f"fewer than {scoring.MIN_ACTIVE} active or silent held-out contexts: not scored"
             )
         else:
-            entry["reason"] = NO_CAPTION
+            entry["reason"] = reason
     return entry
 
 

@@ -8,8 +8,9 @@ from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_fo
 from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.causal import CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
+from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
 from dragoman.tools.captioning.hearing import Said
-from dragoman.tools.captioning.twin import SUFFIX, assess_twin
+from dragoman.tools.captioning.twin import SUFFIX, Bar, assess_twin
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 
@@ -23,11 +24,24 @@ class Examination(NamedTuple):
     causes: Causes | None
     """None where the caption does not hold, the unit is no MLP neuron, or texts are too few."""
     twin: tuple[Measurement, ...]
+    bar: Bar | None = None
+    """What captions of the random twin's units reach; None where none was captioned."""
+
+    @property
+    def above_twin(self) -> bool:
+        """The caption says more of its unit than captions of a random network say of theirs."""
+        scores = {each.metric: each.value for each in self.assessment.measurements}
+        return self.bar is None or self.bar.passed_by(scores)
 
     @property
     def holds(self) -> bool:
-        """The caption beats its floor."""
-        return self.assessment.holds
+        """The caption beats its floor, and the random twin where there is one."""
+        return self.assessment.holds and self.above_twin
+
+    @property
+    def rejection(self) -> str:
+        """Why the caption does not hold, where it does not."""
+        return BELOW_TWIN if self.assessment.holds else NO_CAPTION
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -48,6 +62,12 @@ class Examination(NamedTuple):
         if self.twin:
             found["random_twin"] = {
                 each.metric.removesuffix(SUFFIX): summary_of(each) for each in self.twin
+            }
+        if self.bar is not None:
+            found["random_twin_bar"] = {
+                **{metric: round(value, 4) for metric, value in self.bar.values().items()},
+                "n": self.bar.n,
+                "passed": self.above_twin,
             }
         if self.causes is not None:
             found["causal"] = self.causes.output
@@ -81,9 +101,10 @@ def examine(
     for unit, name in enumerate(names):
         context.step(unit, len(names), f"scoring the caption of unit {name}")
         found.append(assessor.assess(unit, name))
-    twins: Sequence[tuple[Measurement, ...]] = [()] * len(names)
+    twins: list[tuple[Measurement, ...]] = [() for _ in names]
+    bar: Bar | None = None
     if effort == "full" and bench.where.kind != "latent" and any(found):
-        twins = assess_twin(context, bench, names, effort=effort, pmi=pmi)
+        twins, bar = assess_twin(context, bench, names, effort=effort, pmi=pmi)
     check = None
     if bench.where.kind == "mlp":
         check = CausalCheck(
@@ -99,8 +120,9 @@ def examine(
         if assessment is None or claim is None:
             examinations.append(None)
             continue
-        causes = None
-        if check is not None and assessment.holds:
+        examined = Examination(assessment, None, twin, bar)
+        if check is not None and examined.holds:
             causes = check.check(unit, bench.units[unit], claim.predicate)
-        examinations.append(Examination(assessment, causes, twin))
+            examined = examined._replace(causes=causes)
+        examinations.append(examined)
     return examinations

@@ -17,7 +17,7 @@ from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
 from dragoman.tools.captioning.describing import Choices, choose_all
 from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
-from dragoman.tools.captioning.entries import entry_of, shown
+from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.rows import unit_name
@@ -53,11 +53,12 @@ def caption_neurons(
     """Describe in words what each unit responds to, and score each description.
 
     Answers: what is neuron 77 of layer 12 sensitive to, if anything that has a name? A caption is
-    given only where its detection score beats that of shuffled captions; otherwise the result says
-    that no caption beats its floor. A unit that responds to several things gets a caption, a score
-    and a share for each. These scores are correlational: they say when a unit is active, not what
-    it does. `causal_effect` says that: whether ablating an MLP neuron changes the text that its
-    caption predicts by more than as large a change of like neurons does.
+    given only where its detection score beats that of shuffled captions and, at full effort, where
+    it says more of the unit than captions of random units say of theirs; else the result says which
+    of the two it failed. A unit that responds to several things gets a caption, a score and a share
+    for each. These scores are correlational: they say when a unit is active, not what it does.
+    `causal_effect` says that: whether ablating an MLP neuron changes the text that its caption
+    predicts by more than as large a change of like neurons does.
     """
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
@@ -127,7 +128,16 @@ def _result(
     controls: list[Measurement] = []
     for unit, (name, chosen, found) in enumerate(zip(names, choices.chosen, examined, strict=True)):
         holds = found is not None and found.holds
-        entry = entry_of(captioner, unit, name, chosen, holds, scored=found is not None, tau=tau)
+        entry = entry_of(
+            captioner,
+            unit,
+            name,
+            chosen,
+            holds,
+            scored=found is not None,
+            tau=tau,
+            reason=NO_CAPTION if found is None else found.rejection,
+        )
         if found is not None:
             measurements += found.measurements
             controls += found.controls

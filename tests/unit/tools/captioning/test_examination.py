@@ -6,8 +6,10 @@ import pytest
 from dragoman.tools.captioning import twin as twins
 from dragoman.tools.captioning.bench import lay_out
 from dragoman.tools.captioning.corpus import read_corpus
+from dragoman.tools.captioning.entries import BELOW_TWIN
 from dragoman.tools.captioning.examination import NO_TWIN
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.captioning.twin import Bar
 from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
 
@@ -51,6 +53,11 @@ def full(context, corpus_file):
     return _run(context, corpus_file, effort="full")
 
 
+@pytest.fixture(scope="module")
+def quick(context, corpus_file):
+    return _run(context, corpus_file, effort="quick")
+
+
 def test_each_score_stands_beside_its_floor_and_the_random_twin(full):
     entries = [entry for entry in full.output["captions"] if "scores" in entry]
     assert entries
@@ -62,7 +69,6 @@ def test_each_score_stands_beside_its_floor_and_the_random_twin(full):
         assert set(further) >= {"detection_hard", "fuzzing_hard"}
         for metric, measurement in own.items():
             assert measurement.n >= 10, metric
-            assert entry["caption"] is None or "causal" in entry
         if "random_twin" in entry:
             assert further["detection_random_twin"].value == pytest.approx(
                 entry["random_twin"]["detection"]["value"], abs=1e-3
@@ -71,21 +77,52 @@ def test_each_score_stands_beside_its_floor_and_the_random_twin(full):
     assert NO_TWIN not in full.caveats
 
 
-def test_captions_that_hold_are_checked_for_what_the_unit_causes(full):
-    for entry in full.output["captions"]:
-        effect = full.measurement("causal_effect", f"unit {entry['unit']}")
+def test_a_caption_must_pass_what_captions_of_random_units_reach(full, quick):
+    # The subject's own weights are random: its captions beat shuffled ones all the same.
+    assert any(entry["caption"] for entry in quick.output["captions"])
+    entries = [entry for entry in full.output["captions"] if "random_twin_bar" in entry]
+    assert entries
+    for entry in entries:
+        bar, own = entry["random_twin_bar"], entry["scores"]["simulation"]["value"]
+        assert bar["n"] >= 12
+        assert bar["passed"] == (own > bar["simulation"])
+        assert entry["caption"] is None or bar["passed"]
+    assert not any(entry["caption"] for entry in entries)
+    assert any(entry["reason"] == BELOW_TWIN for entry in entries)
+
+
+def test_the_bar_lies_above_nearly_all_that_set_it():
+    scores = [{"simulation": value} for value in np.linspace(0.2, 0.6, 40)]
+    bar = Bar.of(scores)
+    assert bar is not None
+    assert not any(bar.passed_by(each) for each in scores)
+    assert bar.passed_by({"simulation": 0.95})
+    assert bar.values()["simulation"] == pytest.approx(0.68, abs=0.03)
+    assert not bar.passed_by({"detection": 0.9})
+    assert Bar.of(scores[:5]) is None
+
+
+def test_captions_without_a_simulation_are_held_against_detection():
+    bar = Bar.of([{"detection": value} for value in np.linspace(0.5, 0.7, 40)])
+    assert bar is not None
+    assert bar.passed_by({"detection": 0.9})
+    assert not bar.passed_by({"detection": 0.7})
+
+
+def test_captions_that_hold_are_checked_for_what_the_unit_causes(quick):
+    for entry in quick.output["captions"]:
+        effect = quick.measurement("causal_effect", f"unit {entry['unit']}")
         assert (effect is not None) == (entry["caption"] is not None and "causal" in entry)
         if effect is not None:
             assert effect.unit == "nat"
             assert effect.n >= 5
-            assert entry["causal"]["n_matched"] == 40
-    assert any(each.metric == "causal_effect" for each in full.measurements)
+            assert entry["causal"]["n_matched"] == 20
+    assert any(each.metric == "causal_effect" for each in quick.measurements)
 
 
-def test_quick_says_that_no_twin_was_made(context, corpus_file):
-    result = _run(context, corpus_file, effort="quick")
-    assert NO_TWIN in result.caveats
-    assert not any(each.metric.endswith("_random_twin") for each in result.controls)
+def test_quick_says_that_no_twin_was_made(quick):
+    assert NO_TWIN in quick.caveats
+    assert not any(each.metric.endswith("_random_twin") for each in quick.controls)
 
 
 def test_the_twins_activations_are_those_of_its_own_forward_pass_and_cached(
