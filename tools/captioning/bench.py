@@ -1,17 +1,15 @@
 """Units laid out for captioning: corpus, activations, decoys and neighbours, read in one pass."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from dragoman.core.records import content_id
 from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import captioner_for, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layers
-from dragoman.tools.captioning.readings import Read, Wanted, cached_columns
+from dragoman.tools.captioning.readings import Read, Wanted, read_shards
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
@@ -108,8 +106,7 @@ def _read(
     dictionary: SparseDictionary | None,
     folder: Path | None,
 ) -> Read:
-    read = partial(read_layers, context, corpus.documents, table, dictionary=dictionary)
     if folder is None:
-        return read(wanted)
-    digest = content_id([context.subject.identity.digest, content_id(list(corpus.documents))])
-    return cached_columns(folder / digest, table.n, wanted, read)
+        return read_layers(context, corpus.documents, table, wanted, dictionary=dictionary)
+    own = folder / context.subject.identity.digest
+    return read_shards(lambda: context, corpus.documents, table, wanted, own, dictionary=dictionary)

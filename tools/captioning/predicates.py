@@ -86,6 +86,17 @@ class After(Record):
     of: Annotated[Word | Piece | Kind | Topic | Starts | Ends | Like, Field(discriminator="op")]
 
 
+class Before(Record):
+    """The token that follows satisfies an atom.
+
+    A subject that reads from left to right cannot have seen it, but its units take part in
+    predicting it.
+    """
+
+    op: Literal["before"] = "before"
+    of: Annotated[Word | Piece | Kind | Topic | Starts | Ends | Like, Field(discriminator="op")]
+
+
 class Not(Record):
     """The part does not hold; says something only beside another part."""
 
@@ -108,7 +119,20 @@ class Either(Record):
 
 
 Predicate: TypeAlias = Annotated[
-    Word | Piece | Kind | Topic | Starts | Ends | Like | Near | Amid | After | Not | Both | Either,
+    Word
+    | Piece
+    | Kind
+    | Topic
+    | Starts
+    | Ends
+    | Like
+    | Near
+    | Amid
+    | After
+    | Before
+    | Not
+    | Both
+    | Either,
     Field(discriminator="op"),
 ]
 Not.model_rebuild()
@@ -134,7 +158,7 @@ def holds(predicate: Predicate, table: TokenTable) -> Column:
 
 def _named(predicate: Predicate) -> bool:
     named = (Kind, Topic, Like, Near, Amid)
-    return isinstance(predicate.of if isinstance(predicate, After) else predicate, named)
+    return isinstance(predicate.of if isinstance(predicate, After | Before) else predicate, named)
 
 
 def _evaluated(predicate: Predicate, table: TokenTable) -> Column:
@@ -159,6 +183,8 @@ def _evaluated(predicate: Predicate, table: TokenTable) -> Column:
             return table.recently(holds(Like(topic=topic), table), NEAR_TOKENS)
         case After(of=atom):
             return table.previous(holds(atom, table))
+        case Before(of=atom):
+            return table.following(holds(atom, table))
         case Not(of=part):
             return ~holds(part, table)
         case Both(of=parts):
@@ -219,6 +245,8 @@ def phrase(predicate: Predicate) -> str:
             return f"text that has to do with {topic}"
         case After(of=atom):
             return f"tokens right after {phrase(atom)}"
+        case Before(of=atom):
+            return f"tokens right before {phrase(atom)}"
         case Not(of=part):
             return f"tokens other than {phrase(part)}"
         case Both(of=parts):
@@ -228,7 +256,7 @@ def phrase(predicate: Predicate) -> str:
 
 
 _HEADSHIP: tuple[type[Record], ...] = (
-    *(Either, Word, Piece, Topic, Like, Starts, Ends, Kind, After, Near, Amid, Not),
+    *(Either, Word, Piece, Topic, Like, Starts, Ends, Kind, After, Before, Near, Amid, Not),
 )
 
 
@@ -262,6 +290,8 @@ def _qualifier(predicate: Predicate) -> str:
             return f'ending in "-{letters}"'
         case After(of=atom):
             return f"right after {phrase(atom)}"
+        case Before(of=atom):
+            return f"right before {phrase(atom)}"
         case Near() | Amid():
             return f"in {phrase(predicate)}"
         case Topic() | Like():
@@ -290,10 +320,15 @@ def _denied(qualifier: str) -> str:
     return f"not {qualifier}"
 
 
+_GATHERED = (Word, Piece, After, Before)
+
+
 def _alternatives(parts: Sequence[Predicate]) -> str:
-    """One list for all literal words, one for all literal tokens, then the rest."""
+    """One list for all literal words, for all literal tokens, the rest, then the neighbours."""
     phrases = []
-    after = [part.of for part in parts if isinstance(part, After)]
+    neighbours = {
+        side: [part.of for part in parts if isinstance(part, side)] for side in (After, Before)
+    }
     for literals, noun, nouns in (
         ([part.word for part in parts if isinstance(part, Word)], "the word", "the words"),
         ([part.piece for part in parts if isinstance(part, Piece)], "the token", "the tokens"),
@@ -301,10 +336,12 @@ def _alternatives(parts: Sequence[Predicate]) -> str:
         if literals:
             quoted = _listed([f'"{literal}"' for literal in literals], "or")
             phrases.append(f"{noun if len(literals) == 1 else nouns} {quoted}")
-    phrases += [phrase(part) for part in parts if not isinstance(part, Word | Piece | After)]
-    if after:
-        inner = _alternatives(after) if len(after) > 1 else phrase(after[0])
-        phrases.append(f"tokens right after {inner}")
+    phrases += [phrase(part) for part in parts if not isinstance(part, _GATHERED)]
+    for side, name in ((After, "after"), (Before, "before")):
+        if neighbours[side]:
+            inner = neighbours[side]
+            told = _alternatives(inner) if len(inner) > 1 else phrase(inner[0])
+            phrases.append(f"tokens right {name} {told}")
     return _listed(phrases, "or")
 
 

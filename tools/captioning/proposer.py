@@ -1,8 +1,8 @@
 """The built-in proposer: a search for the predicates that tell at which tokens a unit is active.
 
 Atoms are what the vocabulary names, evaluated once for all units, and literals (words, pieces,
-beginnings and endings) found at the unit's own active tokens. A subject that reads from left to
-right cannot know the token that follows, so neighbours are those before.
+beginnings and endings) found at the unit's own active tokens, just before or just after. A subject
+that reads from left to right cannot know what follows, but its units take part in predicting it.
 """
 
 import math
@@ -16,6 +16,7 @@ from dragoman.tools.captioning.composition import Algebra, Atoms, Proposal, sear
 from dragoman.tools.captioning.predicates import (
     After,
     Amid,
+    Before,
     Ends,
     Kind,
     Like,
@@ -51,7 +52,7 @@ class PredicateSearch:
         self._table = table
         self._general = _with_columns(list(_general_atoms(table)), table)
         # What names a literal is paid for as if all that were tried had been there from the start.
-        self._price = math.log(len(self._general.predicates) + 4 * _LITERALS)
+        self._price = math.log(len(self._general.predicates) + 5 * _LITERALS)
 
     def propose(self, active: Column, *, limit: int = BEAM) -> list[Proposal[Predicate]]:
         """The best predicates for where `active` holds, best first.
@@ -92,20 +93,24 @@ def _general_atoms(table: TokenTable) -> Iterator[Predicate]:
     for name in classes():
         yield Kind(name=name)
         yield After(of=Kind(name=name))
+        yield Before(of=Kind(name=name))
     for name in topics():
         yield Topic(name=name)
         yield After(of=Topic(name=name))
+        yield Before(of=Topic(name=name))
         yield Near(topic=name)
         if table.meanings:
             yield Like(topic=name)
             yield After(of=Like(topic=name))
+            yield Before(of=Like(topic=name))
             yield Amid(topic=name)
 
 
 def _literal_atoms(table: TokenTable, active: Column) -> Iterator[Predicate]:
-    """Words and parts of words at active tokens or just before, seen active in two documents."""
+    """Words and parts of words at active tokens or beside them, seen active in two documents."""
     at = np.flatnonzero(active)
     before = np.flatnonzero(active & (table.index > 0)) - 1
+    after = np.flatnonzero(table.previous(active))
     words, pieces = table.words, table.pieces
     for word in _frequent(words, table, at):
         yield Word(word=word)
@@ -117,6 +122,8 @@ def _literal_atoms(table: TokenTable, active: Column) -> Iterator[Predicate]:
         yield Piece(piece=piece)
     for word in _frequent(words, table, before):
         yield After(of=Word(word=word))
+    for word in _frequent(words, table, after):
+        yield Before(of=Word(word=word))
     yield from _affixes({words.strings[code] for code in np.unique(words.codes[at])})
 
 

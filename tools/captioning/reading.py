@@ -11,6 +11,7 @@ from functools import cache
 
 from dragoman.tools.captioning.predicates import (
     After,
+    Before,
     Kind,
     Near,
     Piece,
@@ -25,6 +26,11 @@ _QUOTED = re.compile(
     r"[\"\u201c`«]([^\"\u201c\u201d`«»]{1,40})[\"\u201d`»]|(?<!\w)'([^']{1,40})'(?!\w)"
 )
 _AFTER = re.compile(r"\b(?:right after|after|following|preceded by)\b", re.IGNORECASE)
+_BEFORE = re.compile(r"\b(?:right before|just before|preceding|followed by)\b", re.IGNORECASE)
+_SIDES: tuple[tuple[type[After] | type[Before], re.Pattern[str]], ...] = (
+    (After, _AFTER),
+    (Before, _BEFORE),
+)
 _ABOUT = re.compile(
     r"\b(?:texts?|passages?|contexts?|sentences|documents) (?:about|on|related to)\b", re.IGNORECASE
 )
@@ -82,8 +88,11 @@ such as like by their its up down there here number
 
 def read(caption: str) -> Predicate | None:
     """What the caption says, as a predicate; None if nothing in it can be checked."""
-    after = _AFTER.search(caption)
-    claim = caption[after.end() :] if after else caption
+    side, beside = next(
+        ((side, found) for side, where in _SIDES if (found := where.search(caption))),
+        (After, None),
+    )
+    claim = caption[beside.end() :] if beside else caption
     parts = (
         _quoted(claim)
         or _topics(claim, _named_topics)
@@ -92,9 +101,9 @@ def read(caption: str) -> Predicate | None:
     )
     if not parts:
         return None
-    if after:
+    if beside:
         inner = [part for part in parts if isinstance(part, Word | Piece | Kind | Topic)]
-        parts = [After(of=part) for part in inner] or parts
+        parts = [side(of=part) for part in inner] or parts
     predicate, *rest = parts[:_MAX_PARTS]
     for part in rest:
         predicate = either(predicate, part)

@@ -1,11 +1,14 @@
-"""Activations that were read before: one file a unit, so that only new units cost a forward pass.
+"""Activations that were read before: one file a unit and shard of texts.
 
 For work that comes back to the same texts: a control network that many groups of units share, an
-eval that is interrupted. The files hold nothing irreplaceable; what is absent or damaged is read
-anew.
+eval that is interrupted. Only new units and new texts cost a forward pass, and a larger corpus uses
+what was read for a smaller one. The files hold nothing irreplaceable; what is absent or damaged is
+read anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,10 +17,44 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.core.files import atomic_path
-from dragoman.tools.captioning.units import UnitLayer
+from dragoman.core.records import content_id
+from dragoman.tools.captioning.dictionaries import SparseDictionary
+from dragoman.tools.captioning.tokens import TokenTable
+from dragoman.tools.captioning.units import UnitLayer, read_layers
+from dragoman.tools.context import ToolContext
+
+SHARD_DOCUMENTS = 100
 
 Wanted: TypeAlias = Mapping[UnitLayer, Sequence[int]]
 Read: TypeAlias = dict[UnitLayer, Float[ndarray, "tokens units"]]
+
+
+def read_shards(
+    reading: Callable[[], ToolContext],
+    documents: Sequence[str],
+    table: TokenTable,
+    wanted: Wanted,
+    folder: Path,
+    *,
+    dictionary: SparseDictionary | None = None,
+) -> Read:
+    """`read_layers`, shard by shard of documents, each kept in `folder`, which names the subject.
+
+    `reading` gives the context with the subject, and is asked only where something is lacking.
+    `ToolError` as there; what was read before an interruption is kept.
+    """
+
+    def read(texts: list[str], rows: TokenTable, missing: Wanted) -> Read:
+        return read_layers(reading(), texts, rows, missing, dictionary=dictionary)
+
+    parts = []
+    for first in range(0, len(documents), SHARD_DOCUMENTS):
+        texts = list(documents[first : first + SHARD_DOCUMENTS])
+        rows = table.stretch(first, first + len(texts))
+        rows = replace(rows, document=rows.document - first, columns={}, stretches={})
+        kept = folder / content_id(texts)
+        parts.append(cached_columns(kept, rows.n, wanted, partial(read, texts, rows)))
+    return {where: np.concatenate([part[where] for part in parts]) for where in wanted}
 
 
 def cached_columns(

@@ -40,7 +40,7 @@ thresholds err on captions in a chat model's own words was not measured.
 _N_SHUFFLED = 100
 _FRAME = re.compile(
     r"""
-    (?: tokens[ ]right[ ]after | words[ ]about | words[ ]that[ ]have[ ]to[ ]do[ ]with
+    (?: tokens[ ]right[ ](?:after|before) | words[ ]about | words[ ]that[ ]have[ ]to[ ]do[ ]with
       | text[ ]about | text[ ]that[ ]has[ ]to[ ]do[ ]with | the[ ](?:words?|tokens?)[ ](?=")
       | ["\u201c\u201d] ) \s*
     """,

@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from dragoman.tools.captioning.predicates import (
     After,
+    Before,
     Both,
     Either,
     Like,
@@ -99,6 +100,8 @@ def _gist(predicate: Predicate) -> str:
             return text
         case After(of=part):
             return f"after {_gist(part)}"
+        case Before(of=part):
+            return f"before {_gist(part)}"
         case Both(of=parts):
             return " ".join(map(_gist, parts))
         case _:

@@ -142,6 +142,12 @@ class TokenTable:
         shifted[1:] = column[:-1]
         return shifted & (self.index > 0)
 
+    def following(self, column: Column) -> Column:
+        """`column` at the token that follows, false at the end of a document."""
+        shifted = np.zeros_like(column)
+        shifted[:-1] = column[1:] & (self.index[1:] > 0)
+        return shifted
+
     def recently(self, column: Column, reach: int) -> Column:
         """`column` held at this token or at one of the `reach` tokens before it."""
         last = np.where(column, np.arange(self.n), -1)

@@ -7,19 +7,19 @@ unit's caption scores more than its twin's is what training has put there to be 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from dragoman.core.records import Measurement, content_id
+from dragoman.core.records import Measurement
 from dragoman.tools.captioning.assessment import Assessor, judges_for, said_of
 from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.describing import captioner_for, choose_all
-from dragoman.tools.captioning.readings import Read, Wanted, cached_columns
+from dragoman.tools.captioning.readings import Read, Wanted, read_shards
 from dragoman.tools.captioning.tokens import TokenTable
-from dragoman.tools.captioning.units import read_layers
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 from dragoman.tools.subjects.huggingface import random_twin
@@ -143,17 +143,11 @@ def read_twin(
     context: ToolContext, documents: Sequence[str], table: TokenTable, wanted: Wanted
 ) -> Read:
     """Activations of the random twin's units, of many layers in one pass; each column is cached."""
-    digest = content_id(
-        {
-            "subject": context.subject.identity.digest,
-            "documents": content_id(list(documents)),
-            "seed": context.seed,
-        }
-    )
 
-    def read(missing: Wanted) -> Read:
+    @cache
+    def with_twin() -> ToolContext:
         context.step(0, 0, "making a twin with random weights")
-        twin = replace(context, network=random_twin(context.subject, context.seed))
-        return read_layers(twin, documents, table, missing)
+        return replace(context, network=random_twin(context.subject, context.seed))
 
-    return cached_columns(context.cache / "twins" / digest, table.n, wanted, read)
+    folder = context.cache / "twins" / f"{context.subject.identity.digest}-{context.seed}"
+    return read_shards(with_twin, documents, table, wanted, folder)

@@ -4,6 +4,7 @@ import pytest
 from dragoman.tools.captioning.predicates import (
     PREDICATE,
     After,
+    Before,
     Kind,
     Near,
     Piece,
@@ -49,6 +50,7 @@ def _tokens(predicate, table):
         (Kind(name="the first token of the text"), ["In", "Walked"]),
         (Kind(name="words that occurred before in the text"), ["bread"]),
         (After(of=Word(word="the")), ["old"]),
+        (Before(of=Word(word="man")), ["old"]),
         (both(Word(word="bread"), Kind(name="capitalised words")), ["Bread"]),
         (either(Topic(name="months"), Kind(name="articles")), ["May", "the"]),
     ],
@@ -80,6 +82,11 @@ def test_nothing_precedes_the_first_token_of_a_document(word_tokenizer):
     assert holds(After(of=Word(word="cheese")), table).tolist() == [False, True, False, False]
 
 
+def test_nothing_follows_the_last_token_of_a_document(word_tokenizer):
+    table = token_table(["the cheese", "cheese the"], word_tokenizer)
+    assert holds(Before(of=Word(word="cheese")), table).tolist() == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     ("predicate", "words"),
     [
@@ -98,6 +105,10 @@ def test_nothing_precedes_the_first_token_of_a_document(word_tokenizer):
         (
             either(After(of=Word(word="in")), After(of=Word(word="of"))),
             'tokens right after the words "in" or "of"',
+        ),
+        (
+            either(Word(word="a"), either(Before(of=Word(word="x")), Before(of=Word(word="y")))),
+            'the word "a" or tokens right before the words "x" or "y"',
         ),
         (
             both(Kind(name="numbers"), Near(topic="money and business")),

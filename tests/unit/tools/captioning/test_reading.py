@@ -1,6 +1,15 @@
 import pytest
 
-from dragoman.tools.captioning.predicates import After, Kind, Near, Piece, Topic, Word, either
+from dragoman.tools.captioning.predicates import (
+    After,
+    Before,
+    Kind,
+    Near,
+    Piece,
+    Topic,
+    Word,
+    either,
+)
 from dragoman.tools.captioning.reading import read
 
 
@@ -16,6 +25,8 @@ from dragoman.tools.captioning.reading import read
         ("Numbers and years", either(Kind(name="numbers"), Kind(name="years"))),
         ("commas", Kind(name="commas")),
         ("tokens right after commas", After(of=Kind(name="commas"))),
+        ("tokens right before commas", Before(of=Kind(name="commas"))),
+        ('what is followed by "of"', Before(of=Word(word="of"))),
         ("names of months", Topic(name="months")),
         ("words related to cooking", Topic(name="food and drink")),
         ("texts about war", Near(topic="war and weapons")),
