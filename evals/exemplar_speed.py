@@ -3,9 +3,10 @@
     python -m dragoman.evals.exemplar_speed --out docs/evals/exemplar_speed.md \
         --peer PATH [--peer-packages PATH]
 
-Ratios are taken within one run. Each batch is run bare and then with collection, one after the
-other, so that whatever else the machine does meets both; all that collection does besides its
-forward passes (tokens, summaries, files) counts against it. Memory is the peak of fresh processes.
+Ratios are taken within one run, of processor time on one thread, so that what else the machine does
+takes no part. Each batch is run bare and then with collection, one after the other; all that
+collection does besides its forward passes (tokens, summaries, files) counts against it. Memory is
+the peak of fresh processes.
 `--peer` is a checkout of EleutherAI's delphi, whose activation cache is timed on the same units and
 tokens; `--peer-packages` is a folder with what it imports. Without it that part is left out.
 """
@@ -44,7 +45,7 @@ _PEER_LENGTH = 64
 
 
 class Timing(NamedTuple):
-    """One batch: seconds of the bare pass, and of the same batch with collection."""
+    """One batch: processor seconds of the bare pass, and of the same batch with collection."""
 
     n_tokens: int
     bare: float
@@ -109,20 +110,20 @@ def measure_speed(subject: LanguageSubject, corpus: Corpus, folder: Path) -> Spe
     class Timed(UnitReader):
         def observe(self, batch: Batch, see: See) -> None:
             nonlocal padding
-            began = time.perf_counter()
+            began = time.process_time()
             bare_pass(self.subject, batch)
-            middle = time.perf_counter()
+            middle = time.process_time()
             super().observe(batch, see)
             n_tokens = int(batch.mask.sum())
             padding += batch.mask.numel() - n_tokens
-            timings.append(Timing(n_tokens, middle - began, time.perf_counter() - middle))
+            timings.append(Timing(n_tokens, middle - began, time.process_time() - middle))
 
     for warm in packed(subject, tokenise(corpus.documents[:32], subject.tokenizer, 64)):
         bare_pass(subject, warm.batch)
     with mock.patch.object(passes, "UnitReader", Timed):
-        began = time.perf_counter()
+        began = time.process_time()
         passes.collect(_context(subject, folder), corpus, every_layer(subject))
-    return Speed(timings, padding, time.perf_counter() - began)
+    return Speed(timings, padding, time.process_time() - began)
 
 
 def peak_memory(what: str, n_documents: int) -> float:
@@ -170,18 +171,18 @@ def measure_peer(
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            began = time.perf_counter()
+            began = time.process_time()
             passes.collect(_context(subject, folder), same, every_layer(subject), tokens=room)
-            found.ours.append(time.perf_counter() - began)
-            began = time.perf_counter()
+            found.ours.append(time.process_time() - began)
+            began = time.process_time()
             # transcode: what goes into the down projection, that is, the neurons.
             cache = cache_type(
                 subject.model, names, batch_size=BATCH_TOKENS // _PEER_LENGTH, transcode=True
             )
             cache.run(ids.numel(), ids)
-            found.cache.append(time.perf_counter() - began)
+            found.cache.append(time.process_time() - began)
             cache.save_splits(n_splits=5, save_dir=folder / "peer")
-            found.saved.append(time.perf_counter() - began)
+            found.saved.append(time.process_time() - began)
             del cache
     return found
 
@@ -204,8 +205,8 @@ def render(speed: Speed, memory: Sequence[tuple[int, float, float]], peer: Peer 
         "Written by `python -m dragoman.evals.exemplar_speed`; all 46,080 MLP neurons of "
         "`smollm2` at once.",
         "",
-        f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, load average at the end "
-        f"{os.getloadavg()[0]:.1f} (above {os.cpu_count()} the machine had other work too).",
+        f"Ratios of processor time, {torch.get_num_threads()} thread; load average at the end "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, so other work shared the caches.",
         "",
         "| | goal | measured |",
         "|---|---|---|",
@@ -258,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory-of", choices=["bare", "collect"], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
+    # Waiting threads would count as work.
+    torch.set_num_threads(1)
     settings = Settings()
     subject = load_smollm2(settings.weights_folder)
     context = ToolContext(
