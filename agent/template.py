@@ -53,6 +53,8 @@ class Template:
     controls: tuple[str, ...]
     confounds: tuple[str, ...]
     """What a critic may hold against a supported claim of this type."""
+    raises: Mapping[str, str] = field(default_factory=dict)
+    """By metric, the metric whose claim it raises to its own rung: it makes no claim of its own."""
     cues: frozenset[str] = field(default_factory=frozenset)
     """Words of a question that speak for this template when no chat model reads it.
 

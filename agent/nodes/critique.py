@@ -26,7 +26,7 @@ def critique(state: AuditState, desk: Desk) -> dict[str, Any]:
         confounds = _second_reader(desk, hypothesis, result)
         for index, prediction in enumerate(hypothesis.predictions, start=1):
             measurement = measured(prediction, result)
-            if measurement is None:
+            if measurement is None or prediction.metric in TEMPLATES[hypothesis.template].raises:
                 continue
             claim_id = f"{hypothesis.id}c{index}"
             for text in weaknesses(measurement):

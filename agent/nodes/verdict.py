@@ -1,6 +1,7 @@
 """Verdict: turn measurements into evidence and evidence into claims, by rule."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -11,12 +12,13 @@ from dragoman.agent.nodes.controls import replication
 from dragoman.agent.rendering.prose import claim_text, literal
 from dragoman.agent.state import AuditState
 from dragoman.agent.templates import TEMPLATES
-from dragoman.core.claims import Claim, Finding, Hypothesis, Prediction
+from dragoman.core.claims import Claim, ClaimStatus, Finding, Hypothesis, Prediction
 from dragoman.core.events import ClaimMade
-from dragoman.core.records import Evidence, JsonObject, Measurement, ToolResult, content_id
+from dragoman.core.records import Bearing, Evidence, JsonObject, Measurement, ToolResult, content_id
 from dragoman.core.report import NegativeResult
 
 ROUNDS = 2
+_FALLEN: Mapping[Bearing, ClaimStatus] = {"refutes": "refuted", "neutral": "inconclusive"}
 _METRIC_HOLE = re.compile(r"<(\w+)>")
 
 
@@ -26,6 +28,8 @@ def verdict(state: AuditState, desk: Desk) -> dict[str, Any]:
     for hypothesis, experiment, result in desk.tested(state["hypotheses"]):
         repeated = desk.result(replication(experiment))
         for index, prediction in enumerate(hypothesis.predictions, start=1):
+            if prediction.metric in TEMPLATES[hypothesis.template].raises:
+                continue
             claim = _judge(
                 desk, hypothesis, prediction, f"{hypothesis.id}c{index}", result, repeated
             )
@@ -82,11 +86,20 @@ def _judge(
             # A result that does not come back is not carried by its first appearance.
             bearing = "neutral"
     status = status_of(prediction, bearing, replicated=held_twice)
+    text = _text(hypothesis, prediction, status, measurement, result)
+    if bearing == "supports":
+        for higher in _raising(hypothesis, prediction):
+            raised = _raised(desk, hypothesis, higher, claim_id, result, repeated)
+            if raised is not None:
+                effects += [piece.measurement for piece in raised]
+                pieces += raised
+                status = status_of(higher, "supports", replicated=held_twice and len(raised) > 1)
+                text = f"{text} {_text(hypothesis, higher, status, raised[0].measurement, result)}"
     for piece in pieces:
         desk.keep("evidence", piece.id, piece)
     claim = Claim(
         id=claim_id,
-        text=_text(hypothesis, prediction, status, measurement, result),
+        text=text,
         status=status,
         effects=tuple(effects),
         evidence_ids=tuple(piece.id for piece in pieces),
@@ -106,6 +119,45 @@ def _judge(
             )
         )
     return claim
+
+
+def _raising(hypothesis: Hypothesis, prediction: Prediction) -> list[Prediction]:
+    """Predictions of the same scope whose outcome takes this one's claim to a higher rung."""
+    raises = TEMPLATES[hypothesis.template].raises
+    return [
+        each
+        for each in hypothesis.predictions
+        if raises.get(each.metric) == prediction.metric and each.scope == prediction.scope
+    ]
+
+
+def _raised(
+    desk: Desk,
+    hypothesis: Hypothesis,
+    higher: Prediction,
+    claim_id: str,
+    result: ToolResult,
+    repeated: ToolResult | None,
+) -> list[Evidence] | None:
+    """What takes a claim to a higher rung, second where it came back; None where nothing does."""
+    measurement = measured(higher, result)
+    if measurement is None:
+        return None
+    bearing = bearing_of(higher, measurement)
+    if bearing != "supports":
+        # The claim stays on its rung, and the report says what was tried.
+        told = _text(hypothesis, higher, _FALLEN[bearing], measurement, result)
+        text = f"{higher.metric} of {higher.scope}: {told}"
+        desk.miss(NegativeResult(kind="nothing found", text=text, claim_ids=(claim_id,)))
+        return None
+    name = f"{claim_id}-{higher.metric}"
+    pieces = [_evidence(desk, name, higher, measurement, result)]
+    second = None if repeated is None else measured(higher, repeated)
+    if second is not None and repeated is not None and bearing_of(higher, second) == "supports":
+        again = second.model_copy(update={"scope": _again(second.scope)})
+        piece = _evidence(desk, f"{name}-again", higher, second, repeated)
+        pieces.append(piece.model_copy(update={"measurement": again}))
+    return pieces
 
 
 def _evidence(

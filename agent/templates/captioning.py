@@ -13,7 +13,13 @@ from dragoman.agent.template import (
     predict,
     words,
 )
-from dragoman.core.claims import Prediction
+from dragoman.core.claims import Prediction, Rung
+
+_OF_A_CAPTION: tuple[tuple[str, float, Rung], ...] = (
+    ("detection", 0.6, "correlated"),
+    # Told of a caption that holds, by ablating and amplifying the unit.
+    ("causal_effect", 0.0, "intervention-supported"),
+)
 
 RESPONDS = Template(
     name="unit_responds",
@@ -25,13 +31,15 @@ RESPONDS = Template(
     arguments=neuron_arguments,
     predictions=lambda arguments: tuple(
         Prediction(
-            metric="detection",
-            threshold=0.6,
-            rung="correlated",
+            metric=metric,
+            threshold=threshold,
+            rung=rung,
             scope=f"unit {arguments['layer']}.{neuron}",
         )
+        for metric, threshold, rung in _OF_A_CAPTION
         for neuron in (arguments["neurons"] if isinstance(arguments["neurons"], list) else [])
     ),
+    raises=MappingProxyType({"causal_effect": "detection"}),
     wordings=MappingProxyType(
         {
             "detection": Wording(
@@ -43,7 +51,12 @@ RESPONDS = Template(
                 inconclusive=(
                     "Whether {scope} responds to “{caption}” stays open: detection <detection>."
                 ),
-            )
+            ),
+            "causal_effect": Wording(
+                held="Changed, it changes the text that this predicts: <causal_effect>.",
+                refuted="What it does to the text is no more than like units do.",
+                inconclusive="What it does to the text stays open.",
+            ),
         }
     ),
     refuted_by="no caption detects the unit's held-out contexts better than a shuffled caption",
