@@ -16,6 +16,7 @@ from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.circuits.trace_tool import trace_fact
+from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.editing.tool import edit_representation
 from dragoman.tools.recall import recall_findings
 from dragoman.tools.registry import Tool
@@ -33,6 +34,7 @@ TOOLS: dict[str, Tool] = {
         trace_fact,
         compare_relations,
         edit_representation,
+        detect_errors,
         find_exemplars,
         caption_neurons,
         score_caption,
