@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from dragoman.core.records import ToolResult
 from dragoman.tools.context import ToolContext
@@ -30,7 +31,7 @@ def half(files: dict[str, Path], tmp_path: Path) -> Path:
 def detect(context: Callable[[LanguageSubject], ToolContext]) -> Callable[..., ToolResult]:
     """`detect(subject, relation, ...)` through the registry, as every caller does."""
 
-    def run(subject: LanguageSubject, relation: Path, **arguments: object) -> ToolResult:
+    def run(subject: LanguageSubject, relation: Path, **arguments: JsonValue) -> ToolResult:
         given = detect_errors.parse({"relation": str(relation), "effort": "quick", **arguments})
         experiment = detect_errors.experiment(given, subject_digest=subject.identity.digest, seed=0)
         return detect_errors.run(context(subject), experiment)
