@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 
 from dragoman.core.errors import ToolError
+from dragoman.tools.editing.detection.editors import DirectionEditor
 from dragoman.tools.editing.detection.questions import Range
-from dragoman.tools.editing.editor import Form, read_attributes, read_inputs
-from dragoman.tools.editing.fitting import Fit
+from dragoman.tools.editing.editor import read_attributes
 from dragoman.tools.editing.records import EditRecord, state
 from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.language import LanguageSubject
@@ -30,11 +30,9 @@ class AnswerDirections(NamedTuple):
 @torch.no_grad()
 def answer_directions(
     subject: LanguageSubject,
-    template: str,
     facts: Sequence[Sample],
     among: Range,
-    fit: Fit,
-    form: Form,
+    editor: DirectionEditor,
     seed: int,
 ) -> AnswerDirections:
     """State every answer of three of `facts`' entities and hand it to the editor.
@@ -43,12 +41,10 @@ def answer_directions(
         ToolError: all of `facts` share one answer.
     """
     records, of = _records(facts, among, seed)
-    inputs = read_inputs(subject, template, records, [fit.layer], form)[fit.layer]
-    contexts = [state(template, one.entity, one.new_object) for one in records]
-    read = read_attributes(subject, contexts, [fit.layer])[fit.layer]
+    edited = editor.directions(subject, records).double().cpu().numpy()
     return AnswerDirections(
-        _means(fit.editor(inputs).double().cpu().numpy(), of, len(among.ids)),
-        _means(read.double().cpu().numpy(), of, len(among.ids)),
+        _means(edited, of, len(among.ids)),
+        attribute_directions(subject, editor.template, facts, among, editor.layer, seed),
     )
 
 

@@ -1,21 +1,20 @@
-"""Errors of one relation: three folds of entities, an editor and a probe for each.
+"""Errors of one relation: an editor, and a probe for each fold of the entities that it never saw.
 
-The editor of a fold and its probe are made from the entities of the other two folds; every entity
-is tested once, by a probe that never saw it. What was fitted is kept, so that facts can be scored
-later, one at a time.
+Two fifths of the entities train the editor. Each of the other fifths is tested once, by a probe
+fitted on all entities but these.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dragoman.core.errors import ToolError
-from dragoman.core.records import JsonObject, Record, content_id
+from dragoman.core.records import Record
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.decoder import Flags, errs
 from dragoman.tools.editing.detection.directions import AnswerDirections, answer_directions
+from dragoman.tools.editing.detection.editors import DirectionEditor, train_directions
 from dragoman.tools.editing.detection.methods import Split
 from dragoman.tools.editing.detection.probe import N_INNER, by_group, stratified
 from dragoman.tools.editing.detection.questions import (
@@ -26,23 +25,15 @@ from dragoman.tools.editing.detection.questions import (
     ask_prior,
 )
 from dragoman.tools.editing.detection.reading import Readings, probe_layers, read
-from dragoman.tools.editing.fitting import (
-    PLANS,
-    Fit,
-    Plan,
-    build_pool,
-    candidate_layers,
-    fit_editor,
-)
 from dragoman.tools.editing.knowledge import Knowledge, probe_knowledge
 from dragoman.tools.editing.records import EditRecord, swap_objects
-from dragoman.tools.editing.records import Split as FactSplit
-from dragoman.tools.editing.store import load_editor, save_editor
-from dragoman.tools.editing.training import TrainingSettings
-from dragoman.tools.registry import Effort, tools_digest
-from dragoman.tools.relations import Relation, Sample
+from dragoman.tools.registry import Effort
+from dragoman.tools.relations import Relation
 
-N_FOLDS = 3
+N_PARTS, EDITOR_PARTS = 5, 2
+"""Entities are dealt into five parts; two train the editor, each of the others is tested once."""
+EDIT_DEPTH = 0.45
+"""Layer of the editor, as a fraction of the subject's depth."""
 LEAST_OF_EACH = 6
 """Right and wrong answers: fewer leave less than two of each in every fold."""
 
@@ -52,33 +43,15 @@ class DetectionPlan(Record):
 
     max_facts: int
     max_templates: int
-    tested_folds: int
-    """Of `N_FOLDS`; each costs the training of an editor."""
     deals: int
     """Of labels, for the control task."""
     twin: bool
 
 
 DETECTION_PLANS: dict[Effort, DetectionPlan] = {
-    "quick": DetectionPlan(max_facts=60, max_templates=3, tested_folds=1, deals=40, twin=False),
-    "full": DetectionPlan(max_facts=240, max_templates=6, tested_folds=3, deals=100, twin=True),
+    "quick": DetectionPlan(max_facts=60, max_templates=3, deals=40, twin=False),
+    "full": DetectionPlan(max_facts=240, max_templates=6, deals=100, twin=True),
 }
-EDITOR_PLAN: Plan = PLANS["quick"].model_copy(
-    update={"depths": (0.45,), "train_records": 160, "max_epochs": 2}
-)
-"""Of the editor of a fold: its directions are read and not written, so one layer will do."""
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fold: who is fitted on, who is tested, with what editor."""
-
-    fit_facts: tuple[Sample, ...]
-    editor: Fit
-    editor_id: str
-    directions: AnswerDirections
-    split: Split
-    """Of the prompts."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +61,22 @@ class ErrorStudy:
     relation: Relation
     question: Question
     knowledge: Knowledge
+    template: str
+    """Through which is asked; editors are trained through the one that the subject knows best."""
     among: Range
     asked: Asked
     readings: Readings
     wrong: Flags
     """Of each prompt: the subject errs."""
-    folds: tuple[Fold, ...]
-    settings: TrainingSettings
+    editor: DirectionEditor
+    directions: AnswerDirections
+    splits: tuple[Split, ...]
+    """Of the prompts, one for each tested fold."""
 
     @property
     def tested(self) -> list[int]:
         """Rows of the tested prompts."""
-        return sorted(at for fold in self.folds for at in fold.split.test)
+        return sorted(at for split in self.splits for at in split.test)
 
 
 class _Prompts(NamedTuple):
@@ -121,7 +98,9 @@ def study_errors(
         ToolError: a layer that the subject lacks; too few right or wrong answers.
     """
     subject = ctx.subject
-    layers = candidate_layers(subject, EDITOR_PLAN, layer)
+    if layer is None:
+        layer = round(EDIT_DEPTH * (subject.n_layers - 1))
+    subject.check_layer(layer)
     ctx.step(0, 0, f"asking what the subject knows of {relation.name}")
     knowledge = probe_knowledge(
         subject,
@@ -132,44 +111,51 @@ def study_errors(
     )
     among = Range.of(subject, knowledge.objects)
     facts = knowledge.facts
-    unknown = np.array([not knowledge.is_known(fact) for fact in facts])
-    _check(relation, unknown)
-    prompts = _ask(ctx, question, knowledge, among)
-    parts = stratified(unknown, N_FOLDS, ctx.seed)
-    settings = TrainingSettings()
-    folds = []
-    for number in range(plan.tested_folds):
-        tested = {facts[at].subject for at in parts[number]}
-        fit_facts = tuple(fact for fact in facts if fact.subject not in tested)
-        split = FactSplit(
-            *_for_editor(fit_facts, knowledge, ctx.seed),
-            test=tuple(fact for fact in facts if fact.subject in tested),
-            test_unknown=(),
-        )
-        editor, editor_id = _editor(ctx, knowledge, split, relation, layers, settings)
-        directions = answer_directions(
-            subject, knowledge.rewrite, fit_facts, among, editor, settings.form, ctx.seed
-        )
-        rows = _rows(prompts, tested, ctx.seed)
-        folds.append(Fold(fit_facts, editor, editor_id, directions, rows))
+    template = asked_through(relation, knowledge)
+    unknown = np.array([fact.subject not in knowledge.known[template] for fact in facts])
+    prompts = _ask(ctx, question, knowledge, template, among)
+    parts = stratified(unknown, N_PARTS, ctx.seed)
+    seen = sorted(at for part in parts[:EDITOR_PARTS] for at in part)
+    editor = train_directions(
+        subject, knowledge, [facts[at] for at in seen], layer, ctx.seed, ctx.step
+    )
+    directions = answer_directions(subject, [facts[at] for at in seen], among, editor, ctx.seed)
+    tested = [{facts[at].subject for at in part} for part in parts[EDITOR_PARTS:]]
     return ErrorStudy(
-        relation, question, knowledge, among, *prompts, folds=tuple(folds), settings=settings
+        relation,
+        question,
+        knowledge,
+        template,
+        among,
+        *prompts,
+        editor=editor,
+        directions=directions,
+        splits=tuple(_rows(prompts, entities, ctx.seed) for entities in tested),
     )
 
 
-def _check(relation: Relation, unknown: Flags) -> None:
-    n_wrong, n_facts = int(unknown.sum()), len(unknown)
-    if min(n_wrong, n_facts - n_wrong) >= LEAST_OF_EACH:
-        return
+def asked_through(relation: Relation, knowledge: Knowledge) -> str:
+    """The template of which most is known, among those that leave errors to be foreseen.
+
+    Raises:
+        ToolError: no template leaves enough right and enough wrong answers.
+    """
+    n_facts = len(knowledge.facts)
+    for template in knowledge.templates:
+        n_known = len(knowledge.known[template])
+        if min(n_known, n_facts - n_known) >= LEAST_OF_EACH:
+            return template
+    n_known = len(knowledge.known[knowledge.rewrite])
     raise ToolError(
-        f"relation {relation.name!r}: the subject gets {n_facts - n_wrong} of {n_facts} facts "
-        f"right; foreseeing errors needs at least {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong "
-        "ones to fit and to test on: choose a relation that it knows in part"
+        f"relation {relation.name!r}: the subject gets {n_known} of {n_facts} facts right; "
+        f"foreseeing errors needs at least {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong ones to "
+        "fit and to test on: choose a relation that it knows in part"
     )
 
 
-def _ask(ctx: ToolContext, question: Question, knowledge: Knowledge, among: Range) -> _Prompts:
-    template = knowledge.rewrite
+def _ask(
+    ctx: ToolContext, question: Question, knowledge: Knowledge, template: str, among: Range
+) -> _Prompts:
     if question == "prior":
         asked = ask_prior(template, knowledge.facts, among)
     else:
@@ -183,52 +169,6 @@ def contextual_records(knowledge: Knowledge, seed: int) -> list[EditRecord]:
     return swap_objects(
         knowledge.facts, knowledge.objects, knowledge.first_tokens, seed, per_entity=1
     )
-
-
-def _for_editor(
-    facts: Sequence[Sample], knowledge: Knowledge, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """What the editor trains on and what chooses its weights: a quarter of the known facts."""
-    known = [fact for fact in facts if knowledge.is_known(fact)]
-    order = np.random.default_rng(seed).permutation(len(known))
-    held = {known[int(at)].subject for at in order[: max(1, len(known) // 4)]}
-    return (
-        tuple(fact for fact in facts if fact.subject not in held),
-        tuple(fact for fact in facts if fact.subject in held),
-    )
-
-
-def _editor(
-    ctx: ToolContext,
-    knowledge: Knowledge,
-    split: FactSplit,
-    relation: Relation,
-    layers: tuple[int, ...],
-    settings: TrainingSettings,
-) -> tuple[Fit, str]:
-    inputs: JsonObject = {
-        "subject": ctx.subject.identity.digest,
-        "relation": relation.content_id(),
-        "name": relation.name,
-        "layers": list(layers),
-        "train": [fact.subject for fact in split.train],
-        "validation": [fact.subject for fact in split.validation],
-        "plan": EDITOR_PLAN.model_dump(mode="json"),
-        "settings": settings.model_dump(mode="json"),
-        "seed": ctx.seed,
-        "code": tools_digest(),
-    }
-    editor_id = content_id(inputs)
-    folder = ctx.cache / "editors" / editor_id
-    stored = load_editor(folder, inputs, ctx.subject.device)
-    if stored is not None:
-        return stored, editor_id
-    pool = build_pool(knowledge, split, EDITOR_PLAN, ctx.seed)
-    fit = fit_editor(
-        ctx.subject, knowledge, pool, layers, EDITOR_PLAN, settings, ctx.seed, ctx.step
-    )
-    save_editor(folder, fit, inputs)
-    return fit, editor_id
 
 
 def _rows(prompts: _Prompts, tested: set[str], seed: int) -> Split:

@@ -53,7 +53,7 @@ def detect_errors(
         Field(ge=0, description="Layer of the editor whose directions are read"),
     ] = None,
     effort: Annotated[
-        Effort, Field(description="'quick' tests a third of the entities, 'full' all of them")
+        Effort, Field(description="'quick' takes 60 facts and no random twin, 'full' up to 240")
     ] = "full",
 ) -> ToolSuccess:
     """Which facts of a relation the subject will get wrong, foreseen from its representations.
@@ -129,29 +129,27 @@ def judge(ctx: ToolContext, study: ErrorStudy, deals: int, *, twin: bool) -> Jud
     found = Judged(len(study.wrong))
     readings, claims, wrong = study.readings, study.asked.claims, study.wrong
     banks = []
-    for number, fold in enumerate(study.folds):
-        ctx.step(number, len(study.folds), "fitting probes and their controls")
+    for number, split in enumerate(study.splits):
+        ctx.step(number, len(study.splits), "fitting probes and their controls")
         told, bank, probe = ask_all(
-            fold.split,
+            split,
             readings,
             claims,
             wrong,
-            fold.directions.edited,
-            fold.directions.attributes,
+            study.directions.edited,
+            study.directions.attributes,
             ctx.seed + number,
         )
         banks.append(bank)
         found.probes.append(probe)
         for name, said in told.items():
-            found.add(name, fold.split.test, said)
-        rows = list(fold.split.test)
+            found.add(name, split.test, said)
+        rows = list(split.test)
         verdicts: Verdicts = probe.judge(readings.rows(rows), claims.rows(rows))
         doubts = told[CONFIDENCE].risk
         for at, risk in zip(rows, risk_rows(study, rows, verdicts, doubts), strict=True):
             found.risks[at] = risk
-    found.control = control_phis(
-        [fold.split for fold in study.folds], banks, readings, claims, wrong, ctx.seed, deals
-    )
+    found.control = control_phis(study.splits, banks, readings, claims, wrong, ctx.seed, deals)
     if twin:
         _ask_twin(ctx, study, found)
     return found
@@ -165,18 +163,18 @@ def _ask_twin(ctx: ToolContext, study: ErrorStudy, found: Judged) -> None:
     seen = read(other, study.asked.prompts, study.among.ids, study.readings.layers, step=ctx.step)
     # Its vectors, the subject's answers: can they be told from a network that knows nothing?
     mixed = study.readings._replace(entity=seen.entity)
-    for fold in study.folds:
-        directions = attribute_directions(
-            other,
-            study.knowledge.rewrite,
-            fold.fit_facts,
-            study.among,
-            fold.editor.layer,
-            ctx.seed,
-        )
-        fit, test = fold.split.parts(mixed, study.asked.claims, study.wrong)
-        probe, _ = fitted(fold.split, fit, directions).choose(fit.wrong)
-        found.add(TWIN, fold.split.test, ask_probe(probe, test))
+    directions = attribute_directions(
+        other,
+        study.editor.template,
+        [fact for fact in study.knowledge.facts if fact.subject in study.editor.entities],
+        study.among,
+        study.editor.layer,
+        ctx.seed,
+    )
+    for split in study.splits:
+        fit, test = split.parts(mixed, study.asked.claims, study.wrong)
+        probe, _ = fitted(split, fit, directions).choose(fit.wrong)
+        found.add(TWIN, split.test, ask_probe(probe, test))
 
 
 def _rows(one: Told, rows: list[int]) -> Told:
@@ -198,13 +196,13 @@ def _account(study: ErrorStudy, probes: list[Probe]) -> JsonObject:
     return {
         "relation": study.relation.name,
         "question": study.question,
-        "template": study.knowledge.rewrite,
+        "template": study.template,
         "prompts": len(study.wrong),
         "prompts_tested": len(study.tested),
         "errors_tested": int(study.wrong[study.tested].sum()),
         "answers": len(study.among.ids),
-        "edit_layer": study.folds[0].editor.layer,
-        "editors": [fold.editor_id for fold in study.folds],
+        "edit_layer": study.editor.layer,
+        "editor_entities": len(study.editor.entities),
         "entity_layers": chosen,
         "layers_tried": sweep,
         "method": PROBE,

@@ -21,7 +21,7 @@ def test_errors_that_stand_at_the_entity_are_foreseen_and_no_control_foresees_th
     found = result.measurement("phi")
     assert found is not None
     assert found.value > 0.7
-    assert found.n == 20
+    assert found.n == 36
     lead = result.measurement("phi_above_confidence")
     assert lead is not None
     assert lead.value == pytest.approx(found.value - found.baseline)
@@ -31,10 +31,10 @@ def test_errors_that_stand_at_the_entity_are_foreseen_and_no_control_foresees_th
     task = by_scope[""]
     assert task.baseline < 0.3
     rows = json.loads((tmp_path / "home" / result.artifacts[0].path).read_text())
-    assert len(rows) == 20
+    assert len(rows) == 36
     assert [each["risk"] for each in rows] == sorted((e["risk"] for e in rows), reverse=True)
     # The probe names what the subject will say instead, before it is asked.
-    assert sum(each["expected"] == each["answered"] for each in rows) > 10
+    assert sum(each["expected"] == each["answered"] for each in rows) > 18
 
 
 def test_a_relation_that_is_known_in_full_is_refused(
