@@ -6,6 +6,8 @@ The format is that of the relation files of Hernandez et al. 2024 (arXiv:2308.09
 [{`subject`, `object`}]. The published files have known faults: double-escaped characters
 (`Bras\\u00edlia`), repeated pairs, subjects with several objects. Those are put right here, and
 `Relation.notes` says what was done; anything else that is wrong is an error that names its place.
+
+A person's own facts as JSON lines or Parquet (`fact_files`) are read as a relation too.
 """
 
 import difflib
@@ -19,6 +21,7 @@ from pydantic import Field
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.records import Record
+from dragoman.tools.fact_files import is_fact_file, read_fact_file, relation_document
 
 RelationKind: TypeAlias = Literal["factual", "linguistic", "commonsense", "bias"]
 
@@ -116,6 +119,12 @@ def read_relation(path: Path) -> Relation:
         raise ToolError(f"{where} is a folder; name a .json file in it")
     if not path.is_file():
         raise ToolError(f"{where} is no regular file")
+    if is_fact_file(path):
+        document: Any = relation_document(path, read_fact_file(path))
+        try:
+            return _relation(document, fallback_name=path.stem)
+        except _Fault as fault:
+            raise ToolError(f"{where}: {fault}") from None
     try:
         with path.open("rb") as opened:
             data = opened.read(MAXIMUM_BYTES + 1)
@@ -266,7 +275,12 @@ def _normal(name: str) -> str:
 
 
 def _looks_like_path(text: str) -> bool:
-    return text.endswith(".json") or "/" in text or "\\" in text or text.startswith("~")
+    return (
+        text.endswith((".json", ".jsonl", ".parquet"))
+        or "/" in text
+        or "\\" in text
+        or text.startswith("~")
+    )
 
 
 def _quoted(value: Any) -> str:

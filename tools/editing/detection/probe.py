@@ -39,6 +39,8 @@ class Verdicts(NamedTuple):
     """Probability of an error."""
     expected: tuple[int, ...]
     """Index of the answer that the representation speaks for, whatever is claimed."""
+    rivals: tuple[int, ...]
+    """The same among the answers that are not claimed."""
 
 
 class Probe(NamedTuple):
@@ -52,11 +54,14 @@ class Probe(NamedTuple):
         """Risk and expected answer of each prompt, from its entity's representation alone."""
         scores = -margins(_logits(self.decoder, readings, claims), claims)
         unswayed = _logits(self.decoder._replace(claimed_weight=0.0), readings, claims)
+        others = unswayed.copy()
+        others[np.arange(len(others)), claims.claimed] = -np.inf
         return Verdicts(
             scores,
             self.calibration.foresees(scores),
             self.calibration.risk(scores),
             tuple(int(best) for best in unswayed.argmax(1)),
+            tuple(int(best) for best in others.argmax(1)),
         )
 
 

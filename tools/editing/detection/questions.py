@@ -43,6 +43,10 @@ class Range(NamedTuple):
         """Which answer an object of the range is."""
         return next(at for at, names in enumerate(self.objects) if name in names)
 
+    def spoken_of(self, words: str) -> int:
+        """The answer that `spoken` put into these words."""
+        return next(at for at in range(len(self.ids)) if self.spoken(at) == words)
+
     def spoken(self, answer: int) -> str:
         """The answer in words."""
         return " or ".join(self.objects[answer])
@@ -78,26 +82,32 @@ def ask_prior(template: str, facts: Sequence[Sample], among: Range) -> Asked:
     )
 
 
-def ask_contextual(template: str, records: Sequence[EditRecord], among: Range, seed: int) -> Asked:
+def ask_contextual(
+    template: str,
+    records: Sequence[EditRecord],
+    among: Range,
+    seed: int,
+    kinds: Sequence[ContextKind] = CONTEXT_KINDS,
+) -> Asked:
     """Each record behind each kind of context; the candidates are its new and its old object."""
     generator = np.random.default_rng(seed)
     entities = tuple(dict.fromkeys(record.entity for record in records))
-    prompts, claimed, rivals, groups, kinds = [], [], [], [], []
+    prompts, claimed, rivals, groups, held = [], [], [], [], []
     for record in records:
         others = [name for name in entities if name != record.entity] or [record.entity]
         other = others[int(generator.integers(len(others)))]
-        for kind in CONTEXT_KINDS:
+        for kind in kinds:
             told = context(kind, template, record, other)
             prompts.append(ask(template, record.entity, told))
             claimed.append(among.answer(record.new_object))
             rivals.append(among.answer(record.old_object))
             groups.append(record.entity)
-            kinds.append(kind)
+            held.append(kind)
     candidates = np.zeros((len(prompts), len(among.ids)), dtype=bool)
     row = np.arange(len(prompts))
     candidates[row, claimed] = candidates[row, rivals] = True
     claims = Claims(np.array(claimed, dtype=np.int64), candidates)
-    return Asked(tuple(prompts), claims, tuple(groups), tuple(kinds))
+    return Asked(tuple(prompts), claims, tuple(groups), tuple(held))
 
 
 def context(kind: ContextKind, template: str, record: EditRecord, other: str) -> str:

@@ -10,7 +10,7 @@ from dragoman.tools.editing.detection.probe import Verdicts
 from dragoman.tools.statistics import Floats
 
 if TYPE_CHECKING:
-    from dragoman.tools.editing.detection.study import ErrorStudy
+    from dragoman.tools.editing.detection.trial import Trial
 
 
 class Risk(Record):
@@ -26,7 +26,9 @@ class Risk(Record):
     """Probability of an error, 0..1."""
     error_foreseen: bool
     expected: str
-    """The answer that the probe expects."""
+    """The answer that the entity's representation speaks for."""
+    rival: str
+    """Of the answers that are not stated, the one that it speaks for most."""
     confidence_risk: float
     """Probability of an error by the subject's own confidence."""
     error: bool
@@ -50,28 +52,29 @@ def reason(stated: str, expected: str, risk: float, foreseen: bool) -> str:
 
 
 def risk_rows(
-    study: "ErrorStudy", rows: Sequence[int], verdicts: Verdicts, doubts: Floats
+    trial: "Trial", rows: Sequence[int], verdicts: Verdicts, doubts: Floats
 ) -> list[Risk]:
     """Of the prompts `rows`, in their order."""
-    readings, claims = study.readings.rows(rows), study.asked.claims.rows(rows)
+    readings, claims = trial.readings.rows(rows), trial.asked.claims.rows(rows)
     said = np.where(claims.candidates, readings.answers, -np.inf).argmax(1)
     found = []
     for place, at in enumerate(rows):
-        stated = study.among.spoken(int(study.asked.claims.claimed[at]))
-        expected = study.among.spoken(verdicts.expected[place])
+        stated = trial.among.spoken(int(trial.asked.claims.claimed[at]))
+        expected = trial.among.spoken(verdicts.expected[place])
         risk, foreseen = float(verdicts.risk[place]), bool(verdicts.foreseen[place])
         found.append(
             Risk(
-                entity=study.asked.groups[at],
+                entity=trial.asked.groups[at],
                 object=stated,
-                prompt=study.asked.prompts[at].text,
-                context=study.asked.kinds[at],
+                prompt=trial.asked.prompts[at].text,
+                context=trial.asked.kinds[at],
                 risk=risk,
                 error_foreseen=foreseen,
                 expected=expected,
+                rival=trial.among.spoken(verdicts.rivals[place]),
                 confidence_risk=float(doubts[place]),
-                error=bool(study.wrong[at]),
-                answered=study.among.spoken(said[place]),
+                error=bool(trial.wrong[at]),
+                answered=trial.among.spoken(said[place]),
                 reason=reason(stated, expected, risk, foreseen),
             )
         )

@@ -4,8 +4,8 @@ Two fifths of the entities train the editor. Each of the other fifths is tested 
 fitted on all entities but these.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.decoder import Flags, errs
-from dragoman.tools.editing.detection.directions import AnswerDirections, answer_directions
+from dragoman.tools.editing.detection.directions import answer_directions
 from dragoman.tools.editing.detection.editors import DirectionEditor, train_directions
 from dragoman.tools.editing.detection.methods import Split
 from dragoman.tools.editing.detection.probe import N_INNER, by_group, stratified
@@ -24,9 +24,10 @@ from dragoman.tools.editing.detection.questions import (
     ask_contextual,
     ask_prior,
 )
-from dragoman.tools.editing.detection.reading import Readings, probe_layers, read
+from dragoman.tools.editing.detection.reading import probe_layers, read
+from dragoman.tools.editing.detection.trial import Trial
 from dragoman.tools.editing.knowledge import Knowledge, probe_knowledge
-from dragoman.tools.editing.records import EditRecord, swap_objects
+from dragoman.tools.editing.records import swap_objects
 from dragoman.tools.registry import Effort
 from dragoman.tools.relations import Relation
 
@@ -62,27 +63,11 @@ class ErrorStudy:
     question: Question
     knowledge: Knowledge
     template: str
-    """Through which is asked; editors are trained through the one that the subject knows best."""
-    among: Range
-    asked: Asked
-    readings: Readings
-    wrong: Flags
-    """Of each prompt: the subject errs."""
+    """Through which is asked; the editor is trained through the one that the subject knows best."""
     editor: DirectionEditor
-    directions: AnswerDirections
-    splits: tuple[Split, ...]
-    """Of the prompts, one for each tested fold."""
-
-    @property
-    def tested(self) -> list[int]:
-        """Rows of the tested prompts."""
-        return sorted(at for split in self.splits for at in split.test)
-
-
-class _Prompts(NamedTuple):
-    asked: Asked
-    readings: Readings
-    wrong: Flags
+    trial: Trial
+    unseen: tuple[Split, ...]
+    """Splits whose tested entities the editor saw: for scoring, never for measuring."""
 
 
 def study_errors(
@@ -113,24 +98,26 @@ def study_errors(
     facts = knowledge.facts
     template = asked_through(relation, knowledge)
     unknown = np.array([fact.subject not in knowledge.known[template] for fact in facts])
-    prompts = _ask(ctx, question, knowledge, template, among)
+    asked = _ask(question, knowledge, template, among, ctx.seed)
+    readings = read(subject, asked.prompts, among.ids, probe_layers(subject), step=ctx.step)
+    wrong = errs(readings.answers, asked.claims)
     parts = stratified(unknown, N_PARTS, ctx.seed)
     seen = sorted(at for part in parts[:EDITOR_PARTS] for at in part)
     editor = train_directions(
         subject, knowledge, [facts[at] for at in seen], layer, ctx.seed, ctx.step
     )
     directions = answer_directions(subject, [facts[at] for at in seen], among, editor, ctx.seed)
-    tested = [{facts[at].subject for at in part} for part in parts[EDITOR_PARTS:]]
+    splits = tuple(
+        _rows(asked.groups, wrong, {facts[at].subject for at in part}, ctx.seed) for part in parts
+    )
     return ErrorStudy(
         relation,
         question,
         knowledge,
         template,
-        among,
-        *prompts,
-        editor=editor,
-        directions=directions,
-        splits=tuple(_rows(prompts, entities, ctx.seed) for entities in tested),
+        editor,
+        Trial(asked, among, readings, wrong, directions, splits[EDITOR_PARTS:]),
+        unseen=splits[:EDITOR_PARTS],
     )
 
 
@@ -153,28 +140,19 @@ def asked_through(relation: Relation, knowledge: Knowledge) -> str:
     )
 
 
-def _ask(
-    ctx: ToolContext, question: Question, knowledge: Knowledge, template: str, among: Range
-) -> _Prompts:
+def _ask(question: Question, knowledge: Knowledge, template: str, among: Range, seed: int) -> Asked:
     if question == "prior":
-        asked = ask_prior(template, knowledge.facts, among)
-    else:
-        asked = ask_contextual(template, contextual_records(knowledge, ctx.seed), among, ctx.seed)
-    readings = read(ctx.subject, asked.prompts, among.ids, probe_layers(ctx.subject), step=ctx.step)
-    return _Prompts(asked, readings, errs(readings.answers, asked.claims))
-
-
-def contextual_records(knowledge: Knowledge, seed: int) -> list[EditRecord]:
-    """One new object for every entity."""
-    return swap_objects(
+        return ask_prior(template, knowledge.facts, among)
+    # One new object for every entity.
+    records = swap_objects(
         knowledge.facts, knowledge.objects, knowledge.first_tokens, seed, per_entity=1
     )
+    return ask_contextual(template, records, among, seed)
 
 
-def _rows(prompts: _Prompts, tested: set[str], seed: int) -> Split:
-    groups = prompts.asked.groups
+def _rows(groups: Sequence[str], wrong: Flags, tested: set[str], seed: int) -> Split:
     fit = [at for at, group in enumerate(groups) if group not in tested]
-    inner = by_group(prompts.wrong[fit], [groups[at] for at in fit], N_INNER, seed)
+    inner = by_group(wrong[fit], [groups[at] for at in fit], N_INNER, seed)
     return Split(
         tuple(fit),
         tuple(tuple(fold) for fold in inner),
