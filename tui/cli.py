@@ -18,6 +18,7 @@ from dragoman.tui.commands import (
     caption,
     chat,
     doctor,
+    edit,
     memory,
     relation,
     report,
@@ -47,6 +48,7 @@ app.command("caption", epilog=caption.EXAMPLES)(caption.caption)
 app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.add_typer(tool.app)
 app.add_typer(relation.app)
+app.add_typer(edit.app)
 app.add_typer(report.app)
 app.add_typer(memory.app)
 app.add_typer(weights.app)

@@ -1,18 +1,19 @@
 """`dragoman relation`: the linear map behind a relation, and what follows from it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
 
-from dragoman.core.errors import DragomanError, ExitCode, Interrupted, UserError
+from dragoman.core.errors import ExitCode, Interrupted, UserError
 from dragoman.core.events import EventSink, Notice
 from dragoman.core.files import write_atomic
-from dragoman.core.records import Experiment, JsonObject, ToolResult, content_id
+from dragoman.core.records import JsonObject, ToolResult, content_id
 from dragoman.tui.commands.interrupt import stoppable
+from dragoman.tui.commands.one_tool import run_one
 from dragoman.tui.commands.output import (
     complain,
     emit,
@@ -48,7 +49,6 @@ _Subject = Annotated[str, typer.Option(help="A known subject, a model folder, or
 _Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 _Quick = Annotated[bool, typer.Option("--quick", help="A first look, in a minute or two.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-_Call = tuple[str, JsonObject]
 
 
 @app.command("list", epilog=examples("dragoman relation list", "dragoman relation list mine/"))
@@ -142,7 +142,7 @@ def fit(
     if out is not None:
         raise UserError(f"--out goes with a folder of relation files; {relation!r} is none")
     call = ("approximate_relation", {"relation": relation, **arguments})
-    return _one(call, [relation], subject, seed, as_json)
+    return run_one(call, [relation], subject, seed, as_json)
 
 
 @app.command(
@@ -187,7 +187,7 @@ def lens(
                 raise UserError(f"--png {png}: {error.strerror}") from None
 
     arguments: JsonObject = {"relation": relation, "text": text, "effort": _effort(quick)}
-    return _one(("attribute_lens", arguments), [relation], subject, seed, as_json, draw)
+    return run_one(("attribute_lens", arguments), [relation], subject, seed, as_json, draw)
 
 
 @app.command(
@@ -216,7 +216,7 @@ def edit(
         "with_remedi": remedi,
         "effort": _effort(quick),
     }
-    return _one(("edit_through_relation", arguments), [relation], subject, seed, as_json)
+    return run_one(("edit_through_relation", arguments), [relation], subject, seed, as_json)
 
 
 @app.command(
@@ -235,7 +235,7 @@ def trace(
 ) -> int:
     """Find where in the subject a relation is decided."""
     arguments: JsonObject = {"relation": relation, "entity": entity, "effort": _effort(quick)}
-    return _one(("trace_fact", arguments), [relation], subject, seed, as_json)
+    return run_one(("trace_fact", arguments), [relation], subject, seed, as_json)
 
 
 @app.command(
@@ -257,7 +257,7 @@ def compare(
         "layer": layer,
         "effort": _effort(quick),
     }
-    return _one(("compare_relations", arguments), relations, subject, seed, as_json)
+    return run_one(("compare_relations", arguments), relations, subject, seed, as_json)
 
 
 @app.command(
@@ -371,64 +371,6 @@ def shade(read: "LensMap") -> str:
 
 def _effort(quick: bool) -> str:
     return "quick" if quick else "full"
-
-
-def _one(
-    call: _Call,
-    relations: Sequence[str],
-    subject: str,
-    seed: int,
-    as_json: bool,
-    after: "Callable[[ToolResult, Path], None] | None" = None,
-) -> int:
-    """Run one tool and print what it found; an error is one line, or one object with --json."""
-    from dragoman.core.settings import load_settings
-    from dragoman.tui.commands.tool import show_result
-
-    name, arguments = call
-    settings = load_settings()
-    try:
-        with results_only():
-            from dragoman.tools.catalogue import TOOLS
-            from dragoman.tools.relations import load_relation
-
-            TOOLS[name].parse(arguments)
-            for relation in relations:
-                load_relation(relation)  # a mistake is told before any weights are loaded
-            result = _run(call, subject, seed)
-    except DragomanError as error:
-        if not as_json:
-            raise
-        refused = Experiment(tool=name, arguments=arguments, subject_digest="", seed=seed)
-        emit_json(ToolResult.failure(refused, str(error)).model_dump(mode="json"))
-        complain(str(error))
-        return error.exit_code
-    if as_json:
-        emit_json(result.model_dump(mode="json"))
-    if result.status == "error":
-        complain(result.error or result.summary)
-        return ExitCode.WRONG_INPUT
-    if not as_json:
-        show_result(result)
-    if after is not None:
-        after(result, settings.home)
-    return ExitCode.DONE
-
-
-def _run(call: _Call, subject: str, seed: int) -> ToolResult:
-    from dragoman.agent.workbench import open_workbench
-    from dragoman.core.settings import load_settings
-    from dragoman.tui.commands.live import run_display
-
-    with run_display() as display:
-        sink: EventSink = display.on_event
-        with (
-            stoppable(
-                lambda: display.say("stopping at the next step", "yellow"), display.restore
-            ) as cancelled,
-            open_workbench(load_settings(), subject=subject, on_event=sink) as bench,
-        ):
-            return bench.run_tool(call[0], call[1], seed=seed, on_event=sink, cancelled=cancelled)
 
 
 def _fit_folder(

@@ -1,0 +1,66 @@
+"""Texts before and after an edit beside each other, and the probabilities that moved."""
+
+import textwrap
+from itertools import zip_longest
+
+from pydantic import JsonValue
+
+from dragoman.core.escaping import visible
+from dragoman.core.records import JsonObject
+
+_GAP = 3
+_LEAST_COLUMN = 24
+_BAR = 20
+
+
+def columns(left: str, right: str, titles: tuple[str, str], width: int) -> list[str]:
+    """Two texts as two columns of at most `width` characters in all."""
+    column = max(_LEAST_COLUMN, (width - _GAP) // 2)
+    pairs = zip_longest(_wrapped(left, column), _wrapped(right, column), fillvalue="")
+    rows = [titles, ("─" * column, "─" * column), *pairs]
+    return [f"{here:<{column}}{' ' * _GAP}{there}".rstrip() for here, there in rows]
+
+
+def moved(name: str, before: float, after: float) -> str:
+    """One answer's probability before and after, with a bar for each."""
+    return (
+        f"  {visible(name, one_line=True)[:24]:<24}  {before:6.3f} {_bar(before)}  →  "
+        f"{after:6.3f} {_bar(after)}"
+    ).rstrip()
+
+
+def show_edit(output: JsonObject, width: int) -> list[str]:
+    """What `edit_representation` says of one edit, as lines."""
+    entity, old, new = (str(output[name]) for name in ("entity", "old_object", "new_object"))
+    lines = [
+        f"{visible(str(output['prompt']), one_line=True)} …",
+        "",
+        *columns(
+            str(output["before"]),
+            str(output["after"]),
+            ("before", f"after: {entity} edited"),
+            width,
+        ),
+    ]
+    found = output["probabilities"]
+    if isinstance(found, dict):
+        lines += [
+            "",
+            "probability of the next word",
+            moved(old, _number(found["old_before"]), _number(found["old_after"])),
+            moved(new, _number(found["new_before"]), _number(found["new_after"])),
+        ]
+    return [visible(line, one_line=True) for line in lines]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = visible(text.strip()).splitlines() or ["(nothing)"]
+    return [part for line in lines for part in textwrap.wrap(line, width) or [""]]
+
+
+def _bar(probability: float) -> str:
+    return f"{'█' * round(probability * _BAR):<{_BAR}}"
+
+
+def _number(value: JsonValue) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
