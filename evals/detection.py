@@ -1,0 +1,191 @@
+"""Foreseeing errors on every relation: the probe against the subject's own confidence.
+
+`python -m dragoman.evals.detection` runs `detect_errors` on our relations. Each finished (relation,
+question, seed) is one line of a jsonl file: stopped at any moment, the same command goes on after
+the last line. A relation that the subject knows too well or too little is a row as well: it says
+so. The table is made from that file.
+"""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import ValidationError
+
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
+from dragoman.core.records import Record, ToolResult
+from dragoman.core.settings import Settings
+from dragoman.evals.detection_table import render
+from dragoman.tools.context import ToolContext
+from dragoman.tools.editing.detection.questions import Question
+from dragoman.tools.editing.detection.tool import detect_errors
+from dragoman.tools.registry import Effort
+from dragoman.tools.relations import list_relations, load_relation
+from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
+from dragoman.tools.subjects.language import LanguageSubject
+
+
+class Row(Record):
+    """One relation on one seed, or why there is no figure."""
+
+    relation: str
+    question: Question
+    content: str
+    """Content id of the relation: a changed file is not the same relation."""
+    subject_digest: str
+    effort: Effort
+    seed: int
+    seconds: float
+    """Of CPU time."""
+    result: ToolResult
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, int]:
+        """What makes two rows the same piece of work."""
+        return (
+            self.relation,
+            self.question,
+            self.content,
+            self.subject_digest,
+            self.effort,
+            self.seed,
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of earlier runs; a last line that was cut off by a stop is left out."""
+    if not path.exists():
+        return []
+    rows: dict[tuple[str, ...] | tuple[str, str, str, str, str, int], Row] = {}
+    lines = path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is no row of this eval") from None
+        rows[row.key] = row
+    return list(rows.values())
+
+
+def add_row(path: Path, row: Row) -> None:
+    """Append one row, on a line of its own even after a line that was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    whole = before[: before.rfind(b"\n") + 1]
+    line = f"{row.model_dump_json()}\n".encode()
+    if whole == before:
+        with path.open("ab") as opened:
+            opened.write(line)
+    else:
+        write_atomic(path, whole + line)
+
+
+def run_row(
+    subject: LanguageSubject, relation: str, question: Question, effort: Effort, seed: int
+) -> Row:
+    """`detect_errors` through the registry, with artifacts that nobody keeps."""
+    started = time.process_time()
+    arguments = detect_errors.parse({"relation": relation, "question": question, "effort": effort})
+    experiment = detect_errors.experiment(
+        arguments, subject_digest=subject.identity.digest, seed=seed
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        context = ToolContext(
+            network=subject, seed=seed, home=home, artifacts=home / "run", cache=home / "cache"
+        )
+        result = detect_errors.run(context, experiment)
+    return Row(
+        relation=relation,
+        question=question,
+        content=load_relation(relation).content_id(),
+        subject_digest=subject.identity.digest,
+        effort=effort,
+        seed=seed,
+        seconds=round(time.process_time() - started, 1),
+        result=result,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing, then write the table; 1 if there is nothing to make it of."""
+    parser = argparse.ArgumentParser(prog="python -m dragoman.evals.detection", description=__doc__)
+    parser.add_argument("relations", nargs="*", help="relations of ours, or files (default: all)")
+    parser.add_argument("--question", choices=("prior", "contextual"), default="prior")
+    parser.add_argument("--subject", default=DEFAULT_SUBJECT)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--effort", choices=("quick", "full"), default="full")
+    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--table-only", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    path = options.rows or settings.home / "evals" / "detection.jsonl"
+    names = options.relations or list_relations()
+    subject = load_subject(options.subject, settings)
+    digest = subject.identity.digest
+    wanted = [
+        (
+            name,
+            options.question,
+            load_relation(name).content_id(),
+            digest,
+            options.effort,
+            options.seed,
+        )
+        for name in names
+    ]
+    rows = {row.key: row for row in read_rows(path)}
+    missing = [] if options.table_only else [key for key in wanted if key not in rows]
+    for place, key in enumerate(missing, start=1):
+        row = run_row(subject, key[0], options.question, options.effort, options.seed)
+        add_row(path, row)
+        rows[row.key] = row
+        _say(
+            sys.stderr,
+            f"{place} of {len(missing)}: {row.seconds:.0f} s: {row.result.summary}",
+        )
+    chosen = [rows[key] for key in wanted if key in rows]
+    if not chosen:
+        _say(sys.stderr, "no row to make a table of")
+        return 1
+    text = render(
+        [(row.relation, row.result) for row in chosen],
+        subject=subject.identity.name,
+        question=options.question,
+        command=" ".join(["python -m dragoman.evals.detection", *_shown(options)]),
+        seconds=sum(row.seconds for row in chosen),
+        n_codes=len({row.result.experiment.code for row in chosen}),
+    )
+    if options.out is not None:
+        write_atomic(options.out, text)
+    _say(sys.stdout, text)
+    return 0
+
+
+def _shown(options: argparse.Namespace) -> list[str]:
+    shown = [*options.relations]
+    if options.question != "prior":
+        shown.append(f"--question {options.question}")
+    if options.subject != DEFAULT_SUBJECT:
+        shown.append(f"--subject {Path(options.subject).name}")
+    return [*shown, f"--seed {options.seed}", f"--effort {options.effort}"]
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{visible(text)}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # stopped: every finished row is kept
+        sys.exit(main())
+    sys.exit(130)
