@@ -1,4 +1,4 @@
-"""The editor whose directions are read: one layer, one template, a few minutes less.
+"""The editor whose directions are read: one layer, one template, and nothing spared.
 
 Nothing is edited with it, so neither its strength nor what it does to neighbours is tuned; the loss
 is that of `train_editor`. Its records come from entities of its own, which no test ever asks about.
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dragoman.core.errors import ToolError
 from dragoman.tools.editing.cached import PromptCache
-from dragoman.tools.editing.editor import AffineEditor, read_inputs
+from dragoman.tools.editing.editor import read_records
+from dragoman.tools.editing.editors.base import Editor
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.records import EditRecord, ask, swap_objects
 from dragoman.tools.editing.training import Examples, Material, TrainingSettings, train_editor
@@ -27,7 +28,7 @@ _RECORDS, _VALIDATION = 96, 24
 class DirectionEditor(NamedTuple):
     """A trained editor and where it belongs."""
 
-    editor: AffineEditor
+    editor: Editor
     layer: int
     template: str
     entities: frozenset[str]
@@ -99,4 +100,4 @@ def _material(
 def _inputs(
     subject: LanguageSubject, template: str, records: Sequence[EditRecord], layer: int
 ) -> Tensor:
-    return read_inputs(subject, template, records, [layer], SETTINGS.form)[layer]
+    return read_records(subject, template, records, [layer]).inputs(SETTINGS.form)[layer]
