@@ -110,7 +110,13 @@ def _spoken(cues: frozenset[str], spoken: list[str]) -> int:
 def fill(template: str, question: str, scene: Scene) -> JsonObject | None:
     """The slots of a template as far as the question's words give them; None where they do not."""
     match template:
-        case "knows_relation" | "edit_generalises" | "decided_where" | "holds_truth_unsaid":
+        case (
+            "knows_relation"
+            | "edit_generalises"
+            | "decided_where"
+            | "holds_truth_unsaid"
+            | "errors_foreseen"
+        ):
             return {"relation": nearest_relation(question, scene.relations)}
         case "decodes_linearly":
             named = _layer(question, scene)

@@ -1,4 +1,4 @@
-"""What changes when the representation of an entity is edited."""
+"""What changes when the representation of an entity is edited, and which errors it foretells."""
 
 from types import MappingProxyType
 
@@ -125,4 +125,76 @@ SINGLE_EDIT = Template(
     confounds=("one entity says little about others",),
     cues=words("make makes making turn turns believe believes told tell pretend- convince-"),
     hints=words("edit- chang- replac- instead into becomes set"),
+)
+
+FORESEES = Template(
+    name="errors_foreseen",
+    asks=(
+        "Which facts of a relation will the subject get wrong: can its errors be foreseen from its "
+        "representations, before it answers?"
+    ),
+    statement="the subject's errors on {relation} can be foreseen from its representations",
+    example=Example(
+        "Can its mistakes about the currencies of countries be told before it makes them?",
+        {"relation": "country_currency"},
+    ),
+    slots=relation_slots,
+    tool="detect_errors",
+    arguments=relation_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="phi", threshold=0.2, rung="correlated"),
+        Prediction(metric="phi_above_confidence", threshold=0.0, rung="correlated"),
+    ),
+    wordings=MappingProxyType(
+        {
+            "phi": Wording(
+                held=(
+                    "The subject's errors on {relation} can be foreseen from its representations: "
+                    "phi <phi>."
+                ),
+                refuted=(
+                    "The subject's errors on {relation} cannot be foreseen from its "
+                    "representations: phi <phi>."
+                ),
+                inconclusive=(
+                    "Whether the subject's errors on {relation} can be foreseen from its "
+                    "representations stays open: phi <phi>."
+                ),
+            ),
+            "phi_above_confidence": Wording(
+                held=(
+                    "Its representations foretell errors on {relation} better than its own "
+                    "confidence does: difference in phi <phi_above_confidence>."
+                ),
+                refuted=(
+                    "Its representations foretell errors on {relation} no better than its own "
+                    "confidence does: difference in phi <phi_above_confidence>."
+                ),
+                inconclusive=(
+                    "Whether its representations foretell errors on {relation} better than its own "
+                    "confidence does stays open: difference in phi <phi_above_confidence>."
+                ),
+            ),
+        }
+    ),
+    refuted_by="phi wholly below the threshold, or not above that of the subject's own confidence",
+    rivals=(
+        NOTHING + "errors fall where the stated object is a rare one, whatever the entity is",
+        "the subject's own confidence foretells them as well",
+    ),
+    controls=(
+        "the subject's own confidence",
+        "labels dealt out anew",
+        "the stated object alone",
+        "another entity's representation",
+    ),
+    confounds=(
+        "the probe is told what is true; the subject's confidence is not",
+        "an answer counts as right by its first token alone",
+        "the probe was fitted on other entities of the same relation",
+    ),
+    cues=words(
+        "mistake- mistaken error- err errs foresee- foretell- forecast- risk risks risky fail-"
+    ),
+    hints=words("wrong before predict- trust reliab- unsure"),
 )

@@ -86,6 +86,11 @@ def first(question: str) -> tuple[str, dict[str, object]]:
             "relations_share_directions",
             {"relations": ["verb_past_tense", "noun_plural"]},
         ),
+        (
+            "Can its mistakes about the currency of a country be foreseen?",
+            "errors_foreseen",
+            {"relation": "country_currency"},
+        ),
         ("Are dancers female to it?", "groups_treated_alike", {"groups": "women and men"}),
         (
             "Does “Roses are red, violets are” go on with “blue”?",

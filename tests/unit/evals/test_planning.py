@@ -26,7 +26,7 @@ from dragoman.evals.questions import (
 from dragoman.tools.catalogue import TOOLS
 from dragoman.tools.relations import load_relation
 
-SPLITS: tuple[tuple[Split, int], ...] = (("test", 70), ("development", 30))
+SPLITS: tuple[tuple[Split, int], ...] = (("test", 76), ("development", 32))
 
 
 def ask_for(tool: str, arguments: JsonObject, *mentions: str, text: str = "?") -> Question:
