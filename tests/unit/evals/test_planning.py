@@ -108,7 +108,7 @@ def test_chance_is_counted_over_templates() -> None:
     scene, n = make_scene(0), len(TEMPLATES)
     probe = chance([ask_for("probe_knowledge", {"relation": "noun_plural"})], TEMPLATES, scene)
     assert probe.tool == pytest.approx(1 / n)
-    assert probe.tool_among_tools == pytest.approx(1 / 11)
+    assert probe.tool_among_tools == pytest.approx(1 / 12)
     assert probe.arguments == pytest.approx(1 / n / len(scene.relations))
     assert probe.either == pytest.approx(2 / n)
     edit = chance(
