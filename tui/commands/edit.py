@@ -67,7 +67,7 @@ def train(
     the one in training, and nothing half-trained is kept.
     """
     arguments: JsonObject = {"relation": relation, "layer": layer, "effort": _effort(quick)}
-    return run_one(("train_editor", arguments), [relation], subject, seed, as_json)
+    return run_one(("edit_representation", arguments), [relation], subject, seed, as_json)
 
 
 @app.command(
