@@ -157,7 +157,16 @@ def detect(
 
     call = ("detect_errors", arguments)
     relations = [str(arguments["relation"])]
-    return run_one(call, relations, subject, seed, as_json, keep, show=_show_risks)
+    return run_one(
+        call,
+        relations,
+        subject,
+        seed,
+        as_json,
+        keep,
+        show=_show_risks,
+        facts=Path(facts).expanduser() if own else None,
+    )
 
 
 @app.command("list", epilog=examples("dragoman edit list", "dragoman edit list --json"))

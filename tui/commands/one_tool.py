@@ -25,6 +25,7 @@ def run_one(
     after: Show | None = None,
     *,
     show: Show | None = None,
+    facts: Path | None = None,
 ) -> int:
     """Run one tool and print what it found; an error is one line, or one object with --json.
 
@@ -36,6 +37,7 @@ def run_one(
         as_json: print the result as one JSON object and nothing else.
         after: called with every result, once it is printed.
         show: prints the result in place of the usual table.
+        facts: a file of facts that it names, read beforehand like the relations.
     """
     from dragoman.core.settings import load_settings
     from dragoman.tui.commands.tool import show_result
@@ -45,11 +47,14 @@ def run_one(
     try:
         with results_only():
             from dragoman.tools.catalogue import TOOLS
+            from dragoman.tools.fact_files import read_fact_file
             from dragoman.tools.relations import load_relation
 
             TOOLS[name].parse(arguments)
             for relation in relations:
                 load_relation(relation)
+            if facts is not None:
+                read_fact_file(facts)
             result = _run(call, subject, seed)
     except DragomanError as error:
         if not as_json:
