@@ -18,6 +18,7 @@ from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.circuits.trace_tool import trace_fact
 from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.editing.tool import edit_representation
+from dragoman.tools.editing.training_tools import sweep_edit_layer, train_editor
 from dragoman.tools.recall import recall_findings
 from dragoman.tools.registry import Tool
 
@@ -33,7 +34,9 @@ TOOLS: dict[str, Tool] = {
         edit_through_relation,
         trace_fact,
         compare_relations,
+        train_editor,
         edit_representation,
+        sweep_edit_layer,
         detect_errors,
         find_exemplars,
         caption_neurons,

@@ -22,6 +22,7 @@ _NEIGHBOUR_CASES = 24
 # The prompt of the published essence term; essence itself is measured after another one.
 _ESSENCE = "{} is a"
 _ESSENCE_ENTITIES = 16
+_ESSENCE_CASES = 24
 _ESSENCE_TOKENS = 10
 
 
@@ -98,6 +99,7 @@ def _essence(
     ]
     cache = PromptCache(subject, texts, tuple(inputs))
     cases = [index for index, record in enumerate(records) if record.entity in entities]
+    cases = cases[:_ESSENCE_CASES]
     rows = tuple(entities.index(records[index].entity) for index in cases)
     return {layer: Spared(cache, rows, vectors[cases]) for layer, vectors in inputs.items()}
 

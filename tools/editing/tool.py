@@ -1,7 +1,7 @@
 """The tool `edit_representation`: edits of an entity's representation, and what they are worth."""
 
 import json
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -11,7 +11,7 @@ from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
 from dragoman.tools.editing.editor import Form
-from dragoman.tools.editing.editors.catalogue import Kind as EditorKind
+from dragoman.tools.editing.editors.catalogue import Kind
 from dragoman.tools.editing.evaluation import evaluate, held_out_records, unknown_facts
 from dragoman.tools.editing.fitting import PLANS
 from dragoman.tools.editing.judging import token_of
@@ -23,7 +23,8 @@ from dragoman.tools.editing.measuring import (
     table,
 )
 from dragoman.tools.editing.plot import draw_methods
-from dragoman.tools.editing.probes import Kind, Probe, edit_probes, neighbour_probes
+from dragoman.tools.editing.probes import Kind as ProbeKind
+from dragoman.tools.editing.probes import Probe, edit_probes, neighbour_probes
 from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.editing.study import Study, find_fact, prepare
 from dragoman.tools.editing.writing import Opening, Written, write
@@ -32,6 +33,30 @@ from dragoman.tools.relations import RelationName, load_relation
 
 _NOTES = 3
 _SINGLE_NEIGHBOURS = 6
+
+
+EditLayer: TypeAlias = Annotated[
+    int | None,
+    Field(ge=0, description="Edit at this layer only; left out, validation entities choose it"),
+]
+EditorForm: TypeAlias = Annotated[
+    Form,
+    Field(
+        description="What the editor reads: 'contrast', the new object against the old one; "
+        "'attribute', the new object alone, as REMEDI does"
+    ),
+]
+EditorKind: TypeAlias = Annotated[
+    Kind,
+    Field(
+        description="The map from what is read to the direction: affine of full or low rank, with "
+        "or without the entity as input, or an MLP"
+    ),
+]
+HowMuch: TypeAlias = Annotated[
+    Effort, Field(description="'quick' takes about a minute, 'full' several")
+]
+"""Arguments that the tools of editing share."""
 
 
 @tool(method="editing")
@@ -54,27 +79,10 @@ def edit_representation(
             description="What the entity is to be related to instead; goes with entity",
         ),
     ] = None,
-    layer: Annotated[
-        int | None,
-        Field(ge=0, description="Edit at this layer only; left out, validation entities choose it"),
-    ] = None,
-    editor: Annotated[
-        Form,
-        Field(
-            description="What the editor reads: 'contrast', the new object against the old one; "
-            "'attribute', the new object alone, as REMEDI does"
-        ),
-    ] = "contrast",
-    kind: Annotated[
-        EditorKind,
-        Field(
-            description="The map from what is read to the direction: affine of full or low rank, "
-            "with or without the entity as input, or an MLP"
-        ),
-    ] = "linear",
-    effort: Annotated[
-        Effort, Field(description="'quick' takes about a minute, 'full' several")
-    ] = "full",
+    layer: EditLayer = None,
+    editor: EditorForm = "contrast",
+    kind: EditorKind = "linear",
+    effort: HowMuch = "full",
 ) -> ToolSuccess:
     """Whether facts can be edited inside the subject, and whether other entities are spared.
 
@@ -82,9 +90,11 @@ def edit_representation(
     `efficacy`, the fraction of edits after which the new object is more probable than the true
     one; `neighbourhood_specificity`, the fraction of questions about another entity, in prompts
     where the edit acts, that keep their answer; `paraphrase_efficacy`, through a template that
-    training did not use; `fluency` of the text written. Baselines: no edit, prefix, identity, mean
-    difference, random direction of equal norm. With `entity` and `new_object`: that one edit, with
-    the text before and after and `new_object_probability`.
+    training did not use; `fluency` and `consistency` of the text written, `essence`, whether the
+    entity stays itself; `harmonic_mean` of five of these; `magnitude`, and `collateral_kl` in
+    unrelated prompts. Baselines: no edit, prefix, replaced entity, identity, mean difference,
+    random direction of equal norm. With `entity` and `new_object`: that one edit, with the text
+    before and after and `new_object_probability`.
     """
     loaded = load_relation(relation)
     if layer is not None:
@@ -159,7 +169,7 @@ def _one_edit(
     records = [record]
     directions = directions_of(ctx, study, records)
     neighbours = (*split.test, *split.validation)
-    probes: dict[Kind, list[Probe]] = {
+    probes: dict[ProbeKind, list[Probe]] = {
         "rewrite": edit_probes(
             records, knowledge, knowledge.templates, by_prompt=True, known_only=False
         ),
