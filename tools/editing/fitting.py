@@ -48,20 +48,20 @@ class Plan(Record):
 
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(
-        depths=(0.45, 0.6),
+        depths=(0.5,),
         max_facts=40,
         max_templates=3,
         trial_records=64,
-        train_records=256,
+        train_records=128,
         max_epochs=3,
-        validation_per_entity=3,
-        max_validation_entities=8,
+        validation_per_entity=2,
+        max_validation_entities=6,
         validation_texts=5,
         validation_tokens=16,
         max_test_entities=10,
         test_per_entity=2,
         neighbours_per_record=1,
-        generated_prompts=4,
+        generated_prompts=5,
         generated_tokens=24,
     ),
     "full": Plan(

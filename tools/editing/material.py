@@ -18,12 +18,12 @@ Inputs: TypeAlias = dict[int, Float[Tensor, "record part d_model"]]
 
 # None of these is a shape that specificity is measured on (`probes`).
 _PREFACES = ("{}. ", "We talked about {}. ", "There is also {}. ")
-_NEIGHBOUR_CASES = 24
+_NEIGHBOUR_CASES = 16
 # The prompt of the published essence term; essence itself is measured after another one.
 _ESSENCE = "{} is a"
 _ESSENCE_ENTITIES = 16
-_ESSENCE_CASES = 24
-_ESSENCE_TOKENS = 10
+_ESSENCE_CASES = 16
+_ESSENCE_TOKENS = 7
 
 
 def training_templates(knowledge: Knowledge) -> tuple[str, ...]:

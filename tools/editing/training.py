@@ -42,7 +42,7 @@ class TrainingSettings(Record):
     divergence outweighs the target and the subject keeps its old answer."""
     lambda_neighbour: float = 3.0
     lambda_essence: float = 1.0
-    spared_per_batch: int = 6
+    spared_per_batch: int = 4
     """Cases of each kind of spared text beside a batch of edits."""
 
 
