@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dragoman.agent.rendering import numbers
+from dragoman.agent.rendering.examples import Example, examples
 from dragoman.agent.rendering.images import Image, image
 from dragoman.agent.rendering.prose import Figure
 from dragoman.agent.rendering.view import view
@@ -36,9 +37,14 @@ def render_html(report: Report, home: Path) -> str:
     def plot(artifact: Artifact) -> Image | None:
         return image(artifact, home)
 
+    def edits(artifact: Artifact) -> list[Example]:
+        return examples(artifact, home)
+
     page = _environment().get_template("report.html.j2")
     # Markup: the style sheet is a file of ours and holds no foreign text.
-    return page.render(view=view(report), style=Markup(style), style_sha256=digest, plot=plot)
+    return page.render(
+        view=view(report), style=Markup(style), style_sha256=digest, plot=plot, edits=edits
+    )
 
 
 @functools.cache

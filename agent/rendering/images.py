@@ -20,21 +20,34 @@ class Image(NamedTuple):
     problem: str
 
 
+class UnreadableArtifact(Exception):
+    """Why an artifact is not shown."""
+
+
 def image(artifact: Artifact, home: Path) -> Image | None:
     """`artifact` ready for an `<img>`; None for a file that is no plot."""
     if artifact.media_type not in _DRAWN:
         return None
+    try:
+        content = verified(artifact, home)
+    except UnreadableArtifact as problem:
+        return Image(artifact, "", str(problem))
+    encoded = base64.b64encode(content).decode("ascii")
+    return Image(artifact, f"data:{artifact.media_type};base64,{encoded}", "")
+
+
+def verified(artifact: Artifact, home: Path) -> bytes:
+    """The content of an artifact in the data folder; `UnreadableArtifact` if it is not the one."""
     root = home.resolve()
     try:
         path = (root / artifact.path).resolve()
         if not path.is_relative_to(root):
-            return Image(artifact, "", "its path leaves the data folder")
+            raise UnreadableArtifact("its path leaves the data folder")
         if path.stat().st_size > MOST_BYTES:
-            return Image(artifact, "", f"it is larger than {MOST_BYTES // 2**20} MiB")
+            raise UnreadableArtifact(f"it is larger than {MOST_BYTES // 2**20} MiB")
         content = path.read_bytes()
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return Image(artifact, "", "the file cannot be read")
+        raise UnreadableArtifact("the file cannot be read") from None
     if hashlib.sha256(content).hexdigest() != artifact.sha256:
-        return Image(artifact, "", "the file is not the one that its digest names")
-    encoded = base64.b64encode(content).decode("ascii")
-    return Image(artifact, f"data:{artifact.media_type};base64,{encoded}", "")
+        raise UnreadableArtifact("the file is not the one that its digest names")
+    return content

@@ -1,0 +1,138 @@
+"""The editing eval: which goals are missed, the page, and rows that survive a stop."""
+
+from pathlib import Path
+
+import pytest
+
+from dragoman.core.records import Measurement, Unit
+from dragoman.evals.editing import read_rows
+from dragoman.evals.editing_row import Row
+from dragoman.evals.editing_table import fluency_change, missed, render
+from dragoman.evals.rows import append_line
+from dragoman.tools.editing.directions import EDITED, NO_EDIT
+from dragoman.tools.editing.selection import StrengthTrial, best
+from dragoman.tools.editing.sweep import SweepRow
+
+
+def _measured(
+    metric: str, value: float, baseline: float = 0.0, unit: Unit = "fraction"
+) -> Measurement:
+    return Measurement(
+        metric=metric,
+        value=value,
+        unit=unit,
+        baseline=baseline,
+        control="mean difference, the best baseline",
+        ci95=(value, value),
+        n=10,
+        n_failed=0,
+        baseline_ci95=(baseline, baseline),
+    )
+
+
+def _trial(strength: float, essence: float) -> StrengthTrial:
+    return StrengthTrial(
+        strength=strength,
+        efficacy=1.0,
+        paraphrase_efficacy=None,
+        neighbourhood_specificity=1.0,
+        essence=essence,
+        fluency=1.0,
+    )
+
+
+GOOD = Row(
+    relation="country_capital",
+    content="c",
+    subject_digest="d",
+    seed=11,
+    code="e",
+    layer=15,
+    strength=0.8,
+    n_known=30,
+    n_facts=40,
+    n_entities=10,
+    methods={
+        EDITED: {"efficacy": 1.0, "fluency": 4.9, "essence": 0.6},
+        NO_EDIT: {"efficacy": 0.0, "fluency": 5.0, "essence": 1.0},
+    },
+    measurements=(
+        _measured("efficacy", 0.99),
+        _measured("paraphrase_efficacy", 0.95),
+        _measured("neighbourhood_specificity", 0.97),
+        _measured("fluency", 4.9, 5.0, "bit"),
+        _measured("essence", 0.6, 0.1, "cosine"),
+        _measured("harmonic_mean", 0.85, 0.7),
+    ),
+    lead=(0.15, 0.05, 0.2),
+)
+
+
+def _changed(metric: str, value: float) -> Row:
+    return GOOD.model_copy(
+        update={
+            "measurements": tuple(
+                one.model_copy(update={"value": value}) if one.metric == metric else one
+                for one in GOOD.measurements
+            )
+        }
+    )
+
+
+def test_a_relation_that_meets_every_goal() -> None:
+    assert missed(GOOD) == []
+    assert fluency_change(GOOD) == pytest.approx(-0.02)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "name"),
+    [
+        ("efficacy", 0.97, "efficacy"),
+        ("paraphrase_efficacy", 0.89, "paraphrase efficacy"),
+        ("neighbourhood_specificity", 0.94, "neighbourhood specificity"),
+        ("fluency", 4.8, "fluency"),
+        ("fluency", 5.2, "fluency"),
+    ],
+)
+def test_each_goal_can_be_missed(metric: str, value: float, name: str) -> None:
+    assert missed(_changed(metric, value)) == [name]
+
+
+def test_no_lead_and_nothing_measured_are_missed() -> None:
+    assert missed(GOOD.model_copy(update={"lead": (0.0, -0.1, 0.1)})) == ["best"]
+    assert len(missed(GOOD.model_copy(update={"measurements": ()}))) == 4
+
+
+def test_the_page() -> None:
+    row = _changed("efficacy", 0.5).model_copy(
+        update={
+            "relation": "word|x",
+            "sweep": (
+                SweepRow(layer=3, editor=(_trial(1.0, 0.5),), mean_difference=(_trial(1.0, 0.2),)),
+            ),
+        }
+    )
+    refused = GOOD.model_copy(update={"relation": "no", "refused": "too few known facts"})
+    page = render([GOOD, row, refused], subject="smollm2", command="make it")
+    assert "all goals at once: 1 of 2" in page
+    assert "| mean difference 0.70 | +0.15 [+0.05, +0.20] | none |" in page
+    assert "Why `word|x` misses efficacy" in page
+    assert "| 3 | mean difference | 1.00 / none / 1.00 / 0.20 → 0.50 |" in page
+    assert "- `no`: too few known facts" in page
+    assert "98.2" in page
+    assert "word\\|x" in page
+
+
+def test_rows_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_line(path, GOOD.model_dump_json())
+    with path.open("a") as opened:
+        opened.write('{"relation": "cut')
+    assert read_rows(path) == [GOOD]
+    other = GOOD.model_copy(update={"relation": "other"})
+    append_line(path, other.model_dump_json())
+    assert read_rows(path) == [GOOD, other]
+
+
+def test_the_best_strength_is_the_strongest_of_equals() -> None:
+    assert best([_trial(1.0, 0.5), _trial(0.5, 0.9), _trial(0.25, 0.9)]).strength == 0.5
