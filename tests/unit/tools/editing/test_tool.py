@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
@@ -13,10 +14,20 @@ from dragoman.core.errors import Interrupted, ToolError
 from dragoman.core.records import JsonObject, ToolResult, ToolSuccess
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing import editor, fitting
-from dragoman.tools.editing.directions import EDITED, IDENTITY, NO_EDIT, PREFIX, RANDOM
+from dragoman.tools.editing.directions import (
+    EDITED,
+    IDENTITY,
+    MEAN_DIFFERENCE,
+    NO_EDIT,
+    PREFIX,
+    RANDOM,
+    REPLACED,
+    TUNED_DIFFERENCE,
+)
 from dragoman.tools.editing.editor import read_states
 from dragoman.tools.editing.records import Context
 from dragoman.tools.editing.tool import edit_representation
+from dragoman.tools.editing.training_tools import sweep_edit_layer, train_editor
 from dragoman.tools.relations import Relation
 from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.planted import Planted
@@ -37,6 +48,29 @@ def _value(result: ToolSuccess, metric: str, scope: str = "") -> float:
     ]
     assert len(found) == 1, (metric, scope)
     return found[0]
+
+
+class Shared(NamedTuple):
+    """One call at layer 2, for the tests that only look at it."""
+
+    ctx: ToolContext
+    relation: str
+    result: ToolSuccess
+    left_random_state_alone: bool
+
+
+@pytest.fixture(scope="module")
+def shared(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    home = tmp_path_factory.mktemp("shared")
+    relation = str(planted.write_relations(home / "relations")["linear"])
+    ctx = ToolContext(
+        network=planted.subject, seed=0, home=home, artifacts=home / "run", cache=home / "cache"
+    )
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    result = _call(ctx, relation=relation, layer=2)
+    return Shared(ctx, relation, result, bool((torch.rand(3) == expected).all()))
 
 
 def test_what_is_stored_at_the_entity_is_edited_there_and_only_there(
@@ -73,11 +107,8 @@ def test_what_is_stored_elsewhere_cannot_be_edited_at_the_entity(
     assert specificity.value == specificity.baseline == 1.0
 
 
-def test_test_entities_are_in_no_training_record(
-    planted: Planted, files: dict[str, Path], context: MakeContext
-) -> None:
-    ctx = context(planted.subject)
-    result = _call(ctx, relation=str(files["linear"]), layer=2)
+def test_test_entities_are_in_no_training_record(shared: Shared) -> None:
+    ctx, result = shared.ctx, shared.result
     [folder] = (ctx.cache / "editors").iterdir()
     split = json.loads((folder / "editor.json").read_text())["inputs"]["split"]
     examples = json.loads((ctx.home / result.artifacts[1].path).read_text())
@@ -88,33 +119,65 @@ def test_test_entities_are_in_no_training_record(
 
 
 def test_a_second_call_reuses_the_editor_and_measures_the_same(
-    planted: Planted, files: dict[str, Path], context: MakeContext, monkeypatch: pytest.MonkeyPatch
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ctx = context(planted.subject)
-    first = _call(ctx, relation=str(files["linear"]), layer=2)
-
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(fitting, "train_editor", refuse)
-    second = _call(ctx, relation=str(files["linear"]), layer=2)
+    first, second = shared.result, _call(shared.ctx, relation=shared.relation, layer=2)
     assert second.measurements == first.measurements
     assert second.controls == first.controls
     assert [one.sha256 for one in second.artifacts] == [one.sha256 for one in first.artifacts]
+    # `train_editor` finds the same editor, and its efficacy is the same figure.
+    trained = train_editor.function(
+        shared.ctx,
+        **train_editor.parse({"relation": shared.relation, "layer": 2, "effort": "quick"}),
+    )
+    assert trained.summary.startswith("planted linear: found a linear editor at layer 2")
+    assert trained.measurements[0] == first.measurements[0]
+    baselines = {one.scope for one in trained.controls if one.metric == "efficacy"}
+    assert baselines == {one.scope for one in first.controls if one.metric == "efficacy"}
 
 
-def test_artifacts_are_a_plot_and_examples(
-    planted: Planted, files: dict[str, Path], context: MakeContext
-) -> None:
-    ctx = context(planted.subject)
-    result = _call(ctx, relation=str(files["linear"]), layer=2)
-    plot, examples = (ctx.home / one.path for one in result.artifacts)
+def test_every_metric_stands_beside_every_baseline(shared: Shared) -> None:
+    result = shared.result
+    metrics = {
+        "efficacy",
+        "paraphrase_efficacy",
+        "neighbourhood_specificity",
+        "essence",
+        "fluency",
+        "consistency",
+        "magnitude",
+        "collateral_kl",
+        "harmonic_mean",
+    }
+    assert metrics <= {one.metric for one in result.measurements}
+    for metric in metrics:
+        scopes = {one.scope for one in result.controls if one.metric == metric}
+        assert {PREFIX, REPLACED, IDENTITY, MEAN_DIFFERENCE, TUNED_DIFFERENCE, RANDOM} <= scopes
+    for one in (*result.measurements, *result.controls):
+        assert one.ci95[0] <= one.value <= one.ci95[1]
+    # A direction that does nothing is itself, and that is all it is.
+    assert _value(result, "essence", NO_EDIT) == pytest.approx(1.0)
+    assert _value(result, "harmonic_mean", NO_EDIT) == 0.0
+    assert _value(result, "magnitude") > 0.8
+    assert _value(result, "harmonic_mean") > _value(result, "harmonic_mean", RANDOM)
+
+
+def test_artifacts_are_a_plot_and_examples(shared: Shared) -> None:
+    plot, examples = (shared.ctx.home / one.path for one in shared.result.artifacts)
     assert ElementTree.fromstring(plot.read_text()).tag.endswith("svg")
     for example in json.loads(examples.read_text()):
         assert example["after"] != example["before"]
         assert example["after"].strip().startswith(example["new_object"])
         assert example["before"].strip().startswith(example["old_object"])
         assert example["probabilities"]["new_after"] > example["probabilities"]["new_before"]
+
+
+def test_the_process_wide_random_state_is_left_alone(shared: Shared) -> None:
+    assert shared.left_random_state_alone
 
 
 def test_one_edit_of_an_entity_that_training_never_saw(
@@ -236,11 +299,31 @@ def test_a_stop_leaves_nothing_half_done(
     assert all("forward" not in vars(block) for block in planted.subject.blocks)
 
 
-def test_the_process_wide_random_state_is_left_alone(
+def test_a_sweep_finds_the_layers_where_the_fact_is_stored(
     planted: Planted, files: dict[str, Path], context: MakeContext
 ) -> None:
-    torch.manual_seed(11)
-    expected = torch.rand(3)
-    torch.manual_seed(11)
-    _call(context(planted.subject), relation=str(files["linear"]), layer=2)
-    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+    ctx = context(planted.subject)
+    last = planted.subject.n_layers - 1
+    arguments: JsonObject = {
+        "relation": str(files["linear"]),
+        "layers": [2, last],
+        "strengths": [0.5, 1.0],
+    }
+    result = sweep_edit_layer.function(ctx, **sweep_edit_layer.parse(arguments))
+    assert result.output["layer"] == 2
+    sweep = json.loads((ctx.home / result.artifacts[1].path).read_text())
+    assert [row["layer"] for row in sweep] == [2, last]
+    assert [trial["strength"] for trial in sweep[0]["editor"]] == [1.0, 0.5]
+    scores = [max(trial["score"] for trial in row["editor"]) for row in sweep]
+    # Above the last block nothing reads the entity any more.
+    assert scores[0] > 0.5 > scores[1]
+    assert ElementTree.fromstring((ctx.home / result.artifacts[0].path).read_text()) is not None
+    assert result.measurements[0].value > 0.9
+
+
+def test_a_sweep_over_a_layer_that_is_not_there(
+    planted: Planted, files: dict[str, Path], context: MakeContext
+) -> None:
+    arguments: JsonObject = {"relation": str(files["linear"]), "layers": [2, 41]}
+    with pytest.raises(ToolError, match=r"layer 41 is outside 0\.\.5"):
+        sweep_edit_layer.function(context(planted.subject), **sweep_edit_layer.parse(arguments))
