@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dragoman.tools.editing.editor import Form
 from dragoman.tools.editing.records import EditRecord
 
 EDITED = "edited"
@@ -44,6 +45,17 @@ class Centroids(NamedTuple):
         new = [self.objects.index(record.new_object) for record in records]
         old = [self.objects.index(record.old_object) for record in records]
         return self.vectors[new] - self.vectors[old]
+
+    def start(
+        self, records: Sequence[EditRecord], form: Form
+    ) -> Float[Tensor, "record d_model"] | None:
+        """What an editor of this form begins with: `differences`, or the new object's centroid
+        against all of them, where the old object is not told.
+        """
+        if form == "contrast":
+            return self.differences(records)
+        new = [self.objects.index(record.new_object) for record in records]
+        return self.vectors[new] - self.vectors.mean(0)
 
 
 def compared_directions(

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dragoman.core.errors import ToolError
 from dragoman.core.records import Record
 from dragoman.tools.editing.directions import Centroids
-from dragoman.tools.editing.editor import read_records
+from dragoman.tools.editing.editor import Form, read_records
 from dragoman.tools.editing.editors.base import Editor
 from dragoman.tools.editing.editors.catalogue import Kind
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import build_material
 from dragoman.tools.editing.records import EditRecord, Split, swap_objects
 from dragoman.tools.editing.selection import Bench, StrengthTrial, best
-from dragoman.tools.editing.training import EpochMeasure, TrainingSettings, train_editor
+from dragoman.tools.editing.training import EpochMeasure, Start, TrainingSettings, train_editor
 from dragoman.tools.registry import Effort
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -84,8 +86,8 @@ PLANS: dict[Effort, Plan] = {
 }
 
 
-STRENGTHS = (1.0, 0.8, 0.6, 0.4)
-DIFFERENCE_STRENGTHS = (1.0, 0.75, 0.5, 0.25)
+STRENGTHS = (1.4, 1.0, 0.7, 0.45)
+"""Tried of the editor and of the mean difference alike."""
 
 
 class LayerTrial(Record):
@@ -172,6 +174,11 @@ def fit_editor(
         build_material(subject, knowledge, some, readings.inputs(settings.form), seed)
         for some, readings in zip((pool.train, pool.validation), read, strict=True)
     )
+    centroids = {layer: Centroids.of(pool.train, read[0].attributes(layer)) for layer in layers}
+    starts = {
+        layer: start_at(pool.train, read[0].inputs(settings.form)[layer], each, settings.form)
+        for layer, each in centroids.items()
+    }
     trials: list[LayerTrial] = []
     chosen = layers[0]
     if len(layers) > 1:
@@ -179,7 +186,9 @@ def fit_editor(
         share = plan.trial_records / len(pool.train)
         for layer in layers:
             few = training[layer].share(min(1.0, share))
-            reached = train_editor(few, validation[layer], layer, brief, seed, step=step).best
+            reached = train_editor(
+                few, validation[layer], layer, brief, seed, step=step, start=starts[layer]
+            ).best
             trials.append(
                 LayerTrial(
                     layer=layer,
@@ -189,15 +198,22 @@ def fit_editor(
             )
         chosen = min(trials, key=lambda trial: trial.validation_loss).layer
     longer = settings.model_copy(update={"max_epochs": plan.max_epochs})
-    trained = train_editor(training[chosen], validation[chosen], chosen, longer, seed, step=step)
+    trained = train_editor(
+        training[chosen],
+        validation[chosen],
+        chosen,
+        longer,
+        seed,
+        step=step,
+        start=starts[chosen],
+    )
     step(0, 0, f"choosing the strength at layer {chosen}")
     bench = open_bench(subject, knowledge, pool, chosen, plan, seed)
     with torch.no_grad():
         directions = trained.editor(read[1].inputs(settings.form)[chosen])
     strengths = bench.try_strengths(directions, STRENGTHS)
     trained.editor.strength.fill_(best(strengths).strength)
-    centroids = Centroids.of(pool.train, read[0].attributes(chosen))
-    difference = centroids.differences(pool.validation)
+    difference = centroids[chosen].differences(pool.validation)
     return Fit(
         trained.editor,
         settings.kind,
@@ -206,11 +222,22 @@ def fit_editor(
         tuple(strengths),
         1.0
         if difference is None
-        else best(bench.try_strengths(difference, DIFFERENCE_STRENGTHS)).strength,
-        centroids,
+        else best(bench.try_strengths(difference, STRENGTHS)).strength,
+        centroids[chosen],
         trained.history,
         trained.best,
     )
+
+
+def start_at(
+    records: Sequence[EditRecord],
+    inputs: Float[Tensor, "record part d_model"],
+    centroids: Centroids,
+    form: Form,
+) -> Start | None:
+    """Where training begins at one layer; None where an object has no centroid."""
+    directions = centroids.start(records, form)
+    return None if directions is None else Start(inputs, directions)
 
 
 def open_bench(

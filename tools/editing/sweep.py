@@ -7,7 +7,7 @@ import torch
 from dragoman.core.records import Record
 from dragoman.tools.editing.directions import Centroids
 from dragoman.tools.editing.editor import read_records
-from dragoman.tools.editing.fitting import Plan, Pool, Step, open_bench
+from dragoman.tools.editing.fitting import Plan, Pool, Step, open_bench, start_at
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.material import build_material
 from dragoman.tools.editing.selection import StrengthTrial, best
@@ -52,12 +52,16 @@ def sweep(
         ]
         share = min(1.0, plan.trial_records / len(pool.train))
         few = materials[0].share(share)
-        editor = train_editor(few, materials[1], layer, settings, seed, step=step).editor
+        centroids = Centroids.of(pool.train, train.attributes(layer))
+        start = start_at(pool.train, train.inputs(settings.form)[layer], centroids, settings.form)
+        editor = train_editor(
+            few, materials[1], layer, settings, seed, step=step, start=start
+        ).editor
         step(done, len(layers), f"trying strengths at layer {layer}")
         bench = open_bench(subject, knowledge, pool, layer, plan, seed)
         with torch.no_grad():
             directions = editor(held.inputs(settings.form)[layer])
-        means = Centroids.of(pool.train, train.attributes(layer)).differences(pool.validation)
+        means = centroids.differences(pool.validation)
         rows.append(
             SweepRow(
                 layer=layer,

@@ -33,6 +33,23 @@ def test_training_starts_from_the_centred_attribute(kind: Kind) -> None:
     torch.testing.assert_close(editor(inputs), attribute - attribute.mean(0))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_begins_with_the_directions_that_it_is_given(kind: Kind) -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight, noise = torch.randn(5, 5, generator=generator), torch.randn(20, 5, generator=generator)
+    editor, inputs = make_editor(kind, 5, 0).requires_grad_(False), _inputs()
+    editor.standardise(inputs)
+    directions = inputs[:, ATTRIBUTE] @ weight.T + 4
+    editor.begin(inputs, directions)
+    unseen = inputs + 0.5
+    expected = unseen[:, ATTRIBUTE] @ weight.T + 4
+    spread = float(directions.std())
+    assert float((editor(unseen) - expected).abs().max()) < 0.1 * spread
+    # It keeps no noise that the attribute does not tell of.
+    editor.begin(inputs, noise)
+    assert float(editor(inputs).std()) < 0.8 * float(noise.std())
+
+
 @pytest.mark.parametrize("kind", AFFINE)
 def test_the_linear_ones_are_affine_at_any_strength(kind: Kind) -> None:
     editor, inputs = _filled(kind), _inputs()

@@ -134,7 +134,7 @@ def test_a_second_call_reuses_the_editor_and_measures_the_same(
         shared.ctx,
         **train_editor.parse({"relation": shared.relation, "layer": 2, "effort": "quick"}),
     )
-    assert trained.summary.startswith("planted linear: found a linear editor at layer 2")
+    assert trained.summary.startswith("planted home: found a linear editor at layer 2")
     assert trained.measurements[0] == first.measurements[0]
     baselines = {one.scope for one in trained.controls if one.metric == "efficacy"}
     assert baselines == {one.scope for one in first.controls if one.metric == "efficacy"}
