@@ -220,9 +220,7 @@ def fit_editor(
         chosen,
         tuple(trials),
         tuple(strengths),
-        1.0
-        if difference is None
-        else best(bench.try_strengths(difference, STRENGTHS)).strength,
+        1.0 if difference is None else best(bench.try_strengths(difference, STRENGTHS)).strength,
         centroids[chosen],
         trained.history,
         trained.best,

@@ -169,11 +169,14 @@ def test_every_metric_stands_beside_every_baseline(shared: Shared) -> None:
 def test_artifacts_are_a_plot_and_examples(shared: Shared) -> None:
     plot, examples = (shared.ctx.home / one.path for one in shared.result.artifacts)
     assert ElementTree.fromstring(plot.read_text()).tag.endswith("svg")
-    for example in json.loads(examples.read_text()):
-        assert example["after"] != example["before"]
-        assert example["after"].strip().startswith(example["new_object"])
-        assert example["before"].strip().startswith(example["old_object"])
+    shown = json.loads(examples.read_text())
+    for example in shown:
         assert example["probabilities"]["new_after"] > example["probabilities"]["new_before"]
+        assert set(example["baselines"]) >= {PREFIX, REPLACED, RANDOM}
+    # Texts are drawn: what is likely is written most of the time.
+    for text, wanted in (("after", "new_object"), ("before", "old_object")):
+        named = [one[text].strip().startswith(one[wanted]) for one in shown]
+        assert sum(named) >= 0.8 * len(named)
 
 
 def test_the_process_wide_random_state_is_left_alone(shared: Shared) -> None:
