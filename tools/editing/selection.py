@@ -51,9 +51,14 @@ class StrengthTrial(Record):
         )
 
 
+HOLDS = 0.98
+"""Efficacy below which an edit does not hold: no spared text makes up for that."""
+
+
 def best(trials: Sequence[StrengthTrial]) -> StrengthTrial:
-    """The highest score; of equal ones the strongest."""
-    return max(trials, key=lambda trial: (trial.score, trial.strength))
+    """The highest score among those that hold, else among all; of equal ones the strongest."""
+    holding = [trial for trial in trials if trial.efficacy >= HOLDS]
+    return max(holding or trials, key=lambda trial: (trial.score, trial.strength))
 
 
 class Bench:

@@ -30,10 +30,10 @@ def _measured(
     )
 
 
-def _trial(strength: float, essence: float) -> StrengthTrial:
+def _trial(strength: float, essence: float, efficacy: float = 1.0) -> StrengthTrial:
     return StrengthTrial(
         strength=strength,
-        efficacy=1.0,
+        efficacy=efficacy,
         paraphrase_efficacy=None,
         neighbourhood_specificity=1.0,
         essence=essence,
@@ -136,3 +136,8 @@ def test_rows_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
 
 def test_the_best_strength_is_the_strongest_of_equals() -> None:
     assert best([_trial(1.0, 0.5), _trial(0.5, 0.9), _trial(0.25, 0.9)]).strength == 0.5
+
+
+def test_what_does_not_hold_is_no_choice_while_anything_holds() -> None:
+    assert best([_trial(1.0, 0.2), _trial(0.5, 0.9, efficacy=0.9)]).strength == 1.0
+    assert best([_trial(1.0, 0.2, efficacy=0.9), _trial(0.5, 0.9, efficacy=0.8)]).strength == 0.5
