@@ -1,35 +1,26 @@
 """`dragoman relation`: the linear map behind a relation, and what follows from it."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 
-from dragoman.core.errors import ExitCode, Interrupted, UserError
-from dragoman.core.events import EventSink, Notice
+from dragoman.agent.workbench import ChatMode
+from dragoman.core.errors import ExitCode, UserError
 from dragoman.core.files import write_atomic
-from dragoman.core.records import JsonObject, ToolResult, content_id
-from dragoman.tui.commands.interrupt import stoppable
-from dragoman.tui.commands.one_tool import run_one
+from dragoman.core.records import JsonObject, ToolResult
+from dragoman.tui.commands.heat_map import shade
+from dragoman.tui.commands.one_tool import Call, run_one
 from dragoman.tui.commands.output import (
     complain,
-    emit,
     emit_json,
     emit_table,
     emit_text,
     examples,
     help_without_command,
-    results_only,
-    say,
 )
-
-if TYPE_CHECKING:
-    from dragoman.core.protocols import Cancelled
-    from dragoman.tools.circuits.batch import RelationRow
-    from dragoman.tools.circuits.lens import LensMap
+from dragoman.tui.commands.relation_folder import fit_folder
 
 app = typer.Typer(
     name="relation",
@@ -138,10 +129,10 @@ def fit(
     folder = Path(relation).expanduser()
     if folder.is_dir():
         target = out if out is not None else Path("relations_fitted")
-        return _fit_folder(folder, target, arguments, subject, seed, as_json)
+        return fit_folder(folder, target, arguments, subject, seed, as_json)
     if out is not None:
         raise UserError(f"--out goes with a folder of relation files; {relation!r} is none")
-    call = ("approximate_relation", {"relation": relation, **arguments})
+    call: Call = ("approximate_relation", {"relation": relation, **arguments})
     return run_one(call, [relation], subject, seed, as_json)
 
 
@@ -264,204 +255,40 @@ def compare(
     epilog=examples(
         "dragoman relation find pairs.tsv --out my_relation.json",
         "dragoman relation find pairs.tsv --template 'The mascot of {} is the'",
+        "dragoman relation find countries.txt --chat local",
     )
 )
 def find(
-    pairs: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A line for each pair: subject, tab, object.")
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Lines of a subject, a tab and its object; or of an entity alone."
+        ),
     ],
     template: Annotated[
         list[str] | None, typer.Option(help="A template of your own to try; may be repeated.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the relation file here.")
+        Path | None, typer.Option(metavar="FILE", help="Write the best relation here.")
     ] = None,
+    chat: Annotated[
+        ChatMode, typer.Option(help="A chat model that suggests further templates.")
+    ] = "none",
     subject: _Subject = "smollm2",
     seed: _Seed = 0,
     as_json: _Json = False,
 ) -> int:
-    """Find the template that draws most of some pairs.
+    """Find the template that draws most of some pairs, or relations of entities alone.
 
-    Tried are yours, those of our relations and general ones. Half of the pairs choose, the other
-    half is reported.
+    Tried are yours, a chat model's, those of our relations and general ones. Half of the pairs or
+    entities choose, the other half is reported. Of entities alone the relations are kept that the
+    subject answers the same way after different examples.
     """
-    from dragoman.core.settings import load_settings
-    from dragoman.tui.commands.live import byte_progress
+    from dragoman.tui.commands.relation_find import Wanted, find_relation
 
-    rows = _read_pairs(pairs)
-    with results_only(), byte_progress() as progress:
-        from dragoman.core.errors import ToolError
-        from dragoman.tools.circuits.finding import candidate_templates, find_template
-        from dragoman.tools.relations import Sample
-        from dragoman.tools.subjects.huggingface import load_subject
-
-        samples = [Sample(subject=left, object=right) for left, right in rows]
-        try:
-            found = find_template(
-                load_subject(subject, load_settings()),
-                samples,
-                candidate_templates(template or []),
-                seed,
-                # Counts of templates are no bytes: the bar shows words alone.
-                lambda done, total, text: progress(0, 0, f"{text}: {done} of {total}"),
-            )
-        except ToolError as error:
-            raise UserError(str(error)) from None
-    best, known = found.tried[0], found.known
-    if out is not None:
-        document: JsonObject = {
-            "name": pairs.stem,
-            "prompt_templates": [best.template],
-            "samples": [{"subject": left, "object": right} for left, right in rows],
-        }
-        try:
-            write_atomic(out, json.dumps(document, ensure_ascii=False, indent=1))
-        except OSError as error:
-            raise UserError(f"--out {out}: {error.strerror}") from None
-    if as_json:
-        tried: list[JsonValue] = [{**each._asdict()} for each in found.tried]
-        emit_json({"known": known.model_dump(mode="json"), "tried": tried})
-    else:
-        emit_table(
-            ("TEMPLATE", "KNOWN OF CHOOSING PAIRS"),
-            [(each.template, f"{each.share:.2f}") for each in found.tried[:8]],
-            empty="no template was tried",
-        )
-        emit_text(
-            f"{best.template!r}: {known.value:.2f} of {known.n} other pairs are known "
-            f"({known.control}: {known.baseline:.2f})"
-        )
-    return ExitCode.DONE
-
-
-def _read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Pairs of a tab-separated file; `UserError` names the line that is none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text") from None
-    rows: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        left, _, right = (part.strip() for part in line.partition("\t"))
-        if not left or not right or "\t" in right:
-            raise UserError(f"{path}, line {number}: must be a subject, one tab and an object")
-        rows.setdefault(left, right)
-    return list(rows.items())
-
-
-def shade(read: "LensMap") -> str:
-    """The heat map in characters: a line for each layer, a column for each token."""
-    cells = read.object_probability or read.probability
-    what = f"probability of {read.object!r}" if read.object else "probability of the best token"
-    lines = [f"{what}: ' ' 0  '░' .2  '▒' .4  '▓' .6  '█' .8 and more"]
-    for layer, row in reversed(list(zip(read.layers, cells, strict=True))):
-        lines.append(f"{layer:>4} " + "".join(" ░▒▓█"[min(4, int(cell * 5))] * 2 for cell in row))
-    lines += [
-        f"{place:>4} {token!r}: the output says {said!r}, layer {read.layers[best]} reads {word!r}"
-        for place, (token, said) in enumerate(zip(read.tokens, read.output, strict=True))
-        for best in [max(range(len(cells)), key=lambda at: cells[at][place])]
-        for word in [read.read[best][place][0]]
-    ]
-    return "\n".join(lines)
+    wanted = Wanted(file, template or [], out, subject, chat, seed)
+    return find_relation(wanted, as_json=as_json)
 
 
 def _effort(quick: bool) -> str:
     return "quick" if quick else "full"
-
-
-def _fit_folder(
-    folder: Path, out: Path, arguments: JsonObject, subject: str, seed: int, as_json: bool
-) -> int:
-    from dragoman.core.settings import load_settings
-    from dragoman.tools.circuits.batch import relation_files
-    from dragoman.tui.commands.live import run_display
-
-    files = relation_files(folder)
-    settings = load_settings()
-    with results_only(), run_display() as display:
-
-        def stopping() -> None:
-            display.say("stopping at the next step; Ctrl-C again ends at once", "yellow")
-
-        with stoppable(stopping, display.restore) as cancelled:
-            try:
-                rows = _measure(files, out, arguments, subject, seed, display.on_event, cancelled)
-            except Interrupted:
-                say(f"the finished rows are in {out}: the same command goes on from there")
-                raise
-        from dragoman.tools.circuits.page import write_page
-        from dragoman.tools.circuits.table import flat, write_table
-
-        title = f"{len(rows)} relations of {folder.resolve().name} on {subject}"
-        written = [*write_table(out, rows), write_page(out, rows, title, settings.home)]
-    faults = [row.fault for row in rows if row.fault]
-    if as_json:
-        paths: list[JsonValue] = [str(path) for path in written]
-        emit_json({"relations": [flat(row) for row in rows], "files": paths})
-    else:
-        _show_rows(rows)
-        for path in written:
-            emit(str(path))
-    for fault in faults:
-        complain(fault)
-    return ExitCode.WRONG_INPUT if faults else ExitCode.DONE
-
-
-def _measure(
-    files: Sequence[Path],
-    out: Path,
-    arguments: JsonObject,
-    subject: str,
-    seed: int,
-    sink: EventSink,
-    cancelled: "Cancelled",
-) -> "list[RelationRow]":
-    from dragoman.agent.workbench import open_workbench
-    from dragoman.core.protocols import stop_if
-    from dragoman.core.settings import load_settings
-    from dragoman.tools.circuits.batch import run_batch
-    from dragoman.tools.registry import tools_digest
-
-    with open_workbench(load_settings(), subject=subject, on_event=sink) as bench:
-        key = content_id(
-            {
-                "subject": bench.subject.identity.digest,
-                "arguments": arguments,
-                "seed": seed,
-                "code": tools_digest(),
-            }
-        )
-
-        def run(path: Path) -> ToolResult:
-            given: JsonObject = {"relation": str(path.resolve()), **arguments}
-            return bench.run_tool(
-                "approximate_relation", given, seed=seed, on_event=sink, cancelled=cancelled
-            )
-
-        def step(done: int, total: int, text: str) -> None:
-            stop_if(cancelled)
-            sink(Notice(text=text))
-
-        try:
-            return run_batch(files, out, key, run, step)
-        except OSError as error:
-            raise UserError(f"--out {out}: {error.strerror}") from None
-
-
-def _show_rows(rows: "Sequence[RelationRow]") -> None:
-    from dragoman.tools.circuits.table import METRICS, flat
-
-    def cell(value: JsonValue) -> str:
-        return f"{value:.2f}" if isinstance(value, float) else "-"
-
-    table = []
-    for row in rows:
-        found = flat(row)
-        numbers = [cell(found[metric]) for metric in METRICS]
-        table.append((row.file, row.relation, row.kind or "-", *numbers))
-    header = ("FILE", "RELATION", "KIND", *(metric.upper() for metric in METRICS))
-    emit_table(header, table, empty="no relations")

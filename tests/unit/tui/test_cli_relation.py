@@ -14,7 +14,7 @@ from dragoman.tools.circuits.lens import LensMap
 from dragoman.tools.relations import read_relation
 from dragoman.tools.subjects.planted import plant
 from dragoman.tui.cli import run
-from dragoman.tui.commands.relation import shade
+from dragoman.tui.commands.heat_map import shade
 
 
 class Said(NamedTuple):
@@ -240,3 +240,22 @@ def test_a_line_that_is_no_pair_is_named(call: Call, tmp_path: Path) -> None:
     assert said.code == 2
     assert "line 2: must be a subject, one tab and an object" in said.err
     assert "No such file" in call("find", str(tmp_path / "no.tsv")).err
+
+
+def test_relations_are_found_for_entities_alone(call: Call, saved: Path, tmp_path: Path) -> None:
+    document = json.loads((saved / "relations" / "linear.json").read_text())
+    entities = tmp_path / "entities.txt"
+    entities.write_text("".join(f"{each['subject']}\n" for each in document["samples"]))
+    out = tmp_path / "found.json"
+    said = call(
+        *("find", str(entities), "--template", "{} lives in", "--out", str(out), "--json"),
+        *("--subject", str(saved / "subject")),
+    )
+    assert said.code == 0, said.err
+    best = json.loads(said.out)["relations"][0]
+    assert best["consistent"]["value"] > best["consistent"]["baseline"]
+    assert read_relation(out).prompt_templates == (best["template"],)
+    entities.write_text("Peru\nChile\tSantiago\n")
+    mixed = call("find", str(entities))
+    assert mixed.code == 2
+    assert "line 2: a pair among lines that hold one entity each" in mixed.err
