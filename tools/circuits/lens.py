@@ -17,6 +17,7 @@ from torch import Tensor
 from dragoman.core.records import JsonObject, Record, Site
 from dragoman.tools.circuits.approximation import RelationMap
 from dragoman.tools.circuits.passes import Readout, SharedPrompts
+from dragoman.tools.circuits.precision import read_out
 from dragoman.tools.circuits.prompts import RelationPrompt
 from dragoman.tools.relations import Sample, is_prefix
 from dragoman.tools.subjects.language import LanguageSubject
@@ -58,6 +59,20 @@ class LensMap(Record):
     output: tuple[str, ...]
     """What the subject itself says next, after each token."""
 
+    def heat(self) -> JsonObject:
+        """The heat map in few characters, for a terminal: a digit for each token, by layer.
+
+        A digit is the tenth of the probability, cut off: 9 is .9 and more.
+        """
+        cells = self.object_probability or self.probability
+        what = f"probability of {self.object!r}" if self.object else "probability of the best token"
+        return {
+            "what": what,
+            "tokens": list(self.tokens),
+            "layers": list(self.layers),
+            "tenths": ["".join(str(min(9, int(10 * cell))) for cell in row) for row in cells],
+        }
+
     def row(self, layer: int) -> JsonObject:
         """One layer in short."""
         place = self.layers.index(layer)
@@ -85,7 +100,7 @@ def rank(
     tokens, probabilities, asked = [], [], []
     for start in range(0, finals.shape[0], ROWS):
         some = slice(start, start + ROWS)
-        said = subject.decode(finals[some].to(subject.model.dtype)).float().softmax(-1)
+        said = read_out(subject, finals[some]).softmax(-1)
         best = said.topk(top)
         tokens.append(best.indices.cpu())
         probabilities.append(best.values.cpu())

@@ -118,6 +118,7 @@ def attribute_lens(
             "beta": reading.beta,
             "published": {name: list(pair) for name, pair in _PUBLISHED.items()},
             "lens": read.row(reading.layer),
+            "heat": read.heat(),
             "examples": examples_of(found, _EXAMPLES),
         },
         artifacts=_artifacts(ctx, loaded.name, found, read),

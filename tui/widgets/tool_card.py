@@ -7,6 +7,7 @@ from dragoman.agent.rendering.numbers import duration
 from dragoman.core.events import ToolFinished, ToolProgress, ToolStarted
 from dragoman.core.records import JsonObject
 from dragoman.tui.widgets.fold import Fold
+from dragoman.tui.widgets.heat_map import HeatMap, heat_of
 from dragoman.tui.widgets.measurements import MeasurementTable
 from dragoman.tui.widgets.safe_text import shown, value
 from dragoman.tui.widgets.status import counted
@@ -87,6 +88,9 @@ class ToolCard(Fold):
         await self._body.mount(Static(summary, markup=False, classes="summary"))
         if result.measurements:
             await self._body.mount(MeasurementTable(result.measurements, most=_ROWS_IN_CARD))
+        heat = heat_of(result.output)
+        if heat is not None:
+            await self._body.mount(HeatMap(heat))
         for caveat in result.caveats:
             line = Content.assemble(("caveat  ", "$text-warning"), shown(caveat))
             await self._body.mount(Static(line, markup=False))

@@ -138,6 +138,13 @@ def test_artifacts_hold_the_whole_map(found):
     assert svg == draw_lens(read)
     assert draw_lens(read, "png").startswith(b"\x89PNG")
     assert json.dumps(result.output["lens"])
+    heat = read.heat()
+    assert result.output["heat"] == heat
+    assert heat["what"] == f"probability of {read.object!r}"
+    at = read.layers.index(max(read.layers))
+    cells = read.object_probability
+    assert cells is not None
+    assert [int(digit) for digit in heat["tenths"][at]] == [min(9, int(10 * c)) for c in cells[at]]
 
 
 def test_a_distraction_claims_the_false_object_and_asks_about_the_last_entity():
