@@ -1,8 +1,11 @@
 """Every relation on one subject, on several splits, beside the figures published for GPT-J.
 
-`python -m dragoman.evals.relations` runs our relations; `--folder` adds those of any folder of
-files in the published format. Each finished (relation, seed) is one line of a jsonl file: stopped
-at any moment, the same command goes on after the last line. The table is made from that file.
+`python -m dragoman.evals.relations` runs our relations; `--folder` runs those of any folder of
+files in the published format instead. Each finished (relation, seed) is one line of a jsonl file:
+stopped at any moment, the same command goes on after the last line. The table is made from that
+file. Rows of ours are kept in `docs/evals/relations.jsonl` of a checkout, which the command reads
+and extends, so that no one has to count them again; rows of a folder, whose texts are someone
+else's, in the data folder.
 """
 
 import argparse
@@ -105,12 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subject", default=DEFAULT_SUBJECT)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--effort", choices=("quick", "full"), default="full")
-    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--rows", type=Path, help="the jsonl file (default: see above)")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     settings = Settings()
-    path = options.rows or settings.home / "evals" / "relations.jsonl"
+    path = options.rows or _default_rows(settings, options.folder)
     relations = dict(find_relations(options.relations, options.folder, sys.stderr))
     subject = load_subject(options.subject, settings)
     wanted = {
@@ -158,6 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_atomic(options.out, text)
     _say(sys.stdout, text)
     return 0
+
+
+def _default_rows(settings: Settings, folder: Path | None) -> Path:
+    kept = Path(__file__).resolve().parents[1] / "docs" / "evals" / "relations.jsonl"
+    if folder is None and kept.exists():
+        return kept
+    return settings.home / "evals" / "relations.jsonl"
 
 
 def _shown(options: argparse.Namespace) -> list[str]:

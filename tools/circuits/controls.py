@@ -34,6 +34,7 @@ from dragoman.tools.subjects.language import LanguageSubject
 
 SHUFFLED = "shuffled relation"
 TWIN = "random twin"
+EMBEDDED = "embedding map"
 
 
 class Control(NamedTuple):
@@ -133,7 +134,7 @@ def _guesses(
         for beta in BETAS:
             embedding = fitted.embedding
             yield _Guess(
-                "embedding map", embedding(tried.embedding, beta), embedding(tested.embedding, beta)
+                EMBEDDED, embedding(tried.embedding, beta), embedding(tested.embedding, beta)
             )
 
 

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from dragoman.core.settings import Settings
 from dragoman.evals import relations
 from dragoman.evals.relations_table import correlation, gather, render
+from dragoman.tools.circuits.trial import CUT
 from dragoman.tools.circuits.trial_record import Outcomes, TrialRecord
 from dragoman.tools.relations import RelationKind
 
@@ -33,7 +35,10 @@ def _trial(seed, faithfulness, causality, count=20):
         edit_layer=3,
         rank=64,
         succeeded=_outcomes(causality, count),
-        edit_controls={"random direction of equal norm": _outcomes(0.0, count)},
+        edit_controls={
+            "random direction of equal norm": _outcomes(0.0, count),
+            CUT: _outcomes(0.7, count),
+        },
     )
 
 
@@ -48,8 +53,12 @@ def test_means_take_only_relations_with_enough_known_held_out_facts():
         ("small", "factual", _trial(0, 0.0, 0.0, count=10)),
     ]
     text = _render(rows)
-    assert "| factual | 1 | 0.85 [0.85, 0.85] | 0.64 | 0.90 [0.90, 0.90] | 0.72 |" in text
-    assert "| bias | 0 | none | 0.91 | none | 0.98 |" in text
+    assert (
+        "| factual | 1 | 0.85 [0.85, 0.85] | 0.64 | 0.90 [0.90, 0.90] | 0.70 [0.70, 0.70] | 0.72 |"
+        in text
+    )
+    assert "| bias | 0 | none | 0.91 | none | none | 0.98 |" in text
+    assert "| `large` | factual | 2 |" in text
     assert "fewer than 12 known held-out facts: `small`" in text
     assert "above 0.6: 1 of 1 relations" in text
     assert "0.80 to 0.90" in text
@@ -103,6 +112,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     assert "3 splits" in out.read_text()
     assert relations.main([*arguments, "--seeds", "0", "1", "2", "--table-only"]) == 0
     assert ran == [0, 1, 1, 2]
+
+
+def test_rows_of_ours_are_those_of_the_checkout_and_a_folders_are_not(tmp_path):
+    settings = Settings(home=tmp_path)
+    ours = relations._default_rows(settings, None)
+    assert ours.parts[-3:] == ("docs", "evals", "relations.jsonl")
+    assert relations.read_rows(ours)
+    assert relations._default_rows(settings, tmp_path).is_relative_to(tmp_path)
 
 
 def test_a_foreign_line_is_named(tmp_path):
