@@ -130,6 +130,12 @@ def _means(log_probs: Float[Tensor, " fact"]) -> tuple[float, float]:
     return float(log_probs.mean()), float(log_probs.exp().mean())
 
 
+def best_by_layer(settings: Sequence[Setting]) -> list[Setting]:
+    """The setting that did best at each layer, by layer: one inverse of the two that were tried."""
+    layers = sorted({setting.layer for setting in settings})
+    return [choose([each for each in settings if each.layer == layer]) for layer in layers]
+
+
 def choose(settings: Sequence[Setting]) -> Setting:
     """The setting that did best; the lower layer where two are equal."""
     return max(settings, key=lambda setting: (*setting.merit, -setting.layer))

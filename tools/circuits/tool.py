@@ -15,7 +15,7 @@ from dragoman.tools.circuits.measuring import (
     spread,
 )
 from dragoman.tools.circuits.plot import Panel, draw_ranks, draw_sweep
-from dragoman.tools.circuits.selection import Setting
+from dragoman.tools.circuits.selection import Setting, best_by_layer
 from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts
 from dragoman.tools.circuits.trial import Causality, Faithfulness, Trial, run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -116,7 +116,7 @@ def approximate_relation(
         causality, more_controls = edited
         measurements.append(causality)
         controls += more_controls
-        panels.append(Panel("causality", editing.sweep, editing.chosen, causality))
+        panels.append(Panel("causality", best_by_layer(editing.sweep), editing.chosen, causality))
         by_split = spread(records, "causality")
         told += f"; edits through its inverse succeed in {_told(causality, by_split)}"
 

@@ -8,7 +8,7 @@ import torch
 from dragoman.tools.circuits.approximation import Estimate, RelationMap
 from dragoman.tools.circuits.controls import Part, reading_controls, strongest, twin_control
 from dragoman.tools.circuits.faithfulness import decode
-from dragoman.tools.circuits.selection import BETAS, Setting, choose, sweep_reading
+from dragoman.tools.circuits.selection import BETAS, Setting, best_by_layer, choose, sweep_reading
 from dragoman.tools.relations import Sample
 
 
@@ -137,3 +137,19 @@ def test_ties_go_to_the_more_probable_and_then_to_the_lower_layer():
     lower = likelier._replace(layer=7)
     assert choose([first, likelier]) is likelier
     assert choose([likelier, lower, first]) is lower
+
+
+def test_one_fact_more_does_not_outweigh_how_probable_all_the_others_are():
+    lucky = Setting(0, 5.0, 0.95, 0.0, -3.0, probability=0.4)
+    sure = Setting(9, 2.0, 0.90, 0.0, -0.3, probability=0.8)
+    assert choose([lucky, sure]) is sure
+    # Nor does probability decide alone: a third of the facts is more than it makes up for.
+    right = lucky._replace(share=1.0)
+    assert choose([right, sure._replace(share=0.55)]) is right
+
+
+def test_each_layer_has_its_best_setting_once():
+    cut = Setting(3, 64, 0.5, 0.0, -2.0, probability=0.4)
+    damped = cut._replace(share=0.6, damped=True)
+    above = cut._replace(layer=6)
+    assert best_by_layer([above, cut, damped]) == [damped, above]
