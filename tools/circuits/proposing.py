@@ -75,6 +75,8 @@ def propose(
 ) -> list[Proposed]:
     """Those of `tried` whose answers agree by an interval above chance, the most consistent first.
 
+    One through which most entities are only said again is left out.
+
     Raises:
         ToolError: fewer than `FEWEST_ENTITIES` different entities, or a template without one `{}`.
     """
@@ -116,7 +118,8 @@ def propose(
         if consistent.ci95[0] > consistent.baseline:
             everyone = _Answers.to(subject, candidate.template, examples, asked)
             pairs = _pairs(subject, candidate.template, examples.first, everyone)
-            found.append(Proposed(candidate.template, candidate.source, consistent, pairs))
+            if 2 * len(pairs) >= sum(everyone.agree):
+                found.append(Proposed(candidate.template, candidate.source, consistent, pairs))
     return sorted(found, key=lambda each: each.consistent.baseline - each.consistent.value)
 
 
@@ -200,7 +203,12 @@ def _pairs(
     kept = [one for one, agrees in zip(answers.entities, answers.agree, strict=True) if agrees]
     texts = [relation_prompt(template, examples, entity).text for entity in kept]
     said = [_first_line(text) for text in subject.continue_text(texts, _OBJECT_TOKENS)]
-    return [Sample(subject=e, object=o) for e, o in zip(kept, said, strict=True) if o]
+    # To say the entity again is no fact about it, however consistently it is said.
+    return [
+        Sample(subject=entity, object=text)
+        for entity, text in zip(kept, said, strict=True)
+        if text and text.casefold() != entity.casefold()
+    ]
 
 
 def _first_line(text: str) -> str:

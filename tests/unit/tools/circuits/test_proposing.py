@@ -54,6 +54,20 @@ def test_a_template_that_draws_one_answer_from_everybody_is_not_proposed(planted
     assert propose(planted.subject, entities, tried, 0, quiet) == []
 
 
+def test_saying_the_entity_again_is_no_relation(planted, monkeypatch):
+    truth = planted.truth
+    entities = [sample.subject for sample in truth.linear.samples]
+    template = truth.linear.prompt_templates[0]
+    subject = planted.subject
+
+    def echo(texts, max_new_tokens):
+        lines = [text.split("\n")[-1] for text in texts]
+        return [f" {next(one for one in entities if one in line)}\n" for line in lines]
+
+    monkeypatch.setattr(subject, "continue_text", echo)
+    assert propose(subject, entities, [Candidate(template, "yours")], 0, quiet) == []
+
+
 def test_candidates_keep_who_they_are_from_and_each_template_once():
     found = candidates(["{} lives in", "{} is"], ["The capital of {} is", "{} lives in"])
     by_template = {each.template: each for each in found}
