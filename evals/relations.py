@@ -156,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command=command,
         seconds=sum(row.seconds for row in chosen),
         n_codes=len({row.code for row in chosen}),
+        missing=[name for name in relations if name not in {row.relation for row in chosen}],
     )
     if options.out is not None:
         write_atomic(options.out, text)

@@ -127,8 +127,9 @@ def render(
     command: str,
     seconds: float,
     n_codes: int,
+    missing: Sequence[str] = (),
 ) -> str:
-    """The whole page in Markdown."""
+    """The whole page in Markdown; `missing` relations have no row yet."""
     kept = list(rows)
     judged = gather(kept)
     n_splits = len({trial.seed for _, _, trial in kept})
@@ -141,6 +142,9 @@ def render(
         f"Made by `{command}`: {len(kept)} splits, {seconds / 60:.0f} minutes, "
         f"{each:.0f} s a split.",
     ]
+    if missing:
+        names = ", ".join(f"`{visible(name, one_line=True)}`" for name in missing)
+        lines += ["", f"Asked for and on no split measured yet: {names}."]
     if n_codes > 1:
         lines += ["", f"The rows were counted by {n_codes} versions of the tools."]
     name = visible(subject, one_line=True)

@@ -63,6 +63,9 @@ def test_means_take_only_relations_with_enough_known_held_out_facts():
     assert "above 0.6: 1 of 1 relations" in text
     assert "0.80 to 0.90" in text
     assert [each.name for each in gather(rows)] == ["large", "small"]
+    assert "measured yet" not in text
+    told = render(rows, subject="a", command="run", seconds=1.0, n_codes=1, missing=["absent"])
+    assert "on no split measured yet: `absent`" in told
 
 
 def test_the_correlation_is_over_relations():
