@@ -4,6 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from dragoman.core.errors import ToolError
 from dragoman.tools.captioning.units import UnitKind
 
 KindArgument: TypeAlias = Annotated[
@@ -21,3 +22,13 @@ DictionaryArgument: TypeAlias = Annotated[
     str | None,
     Field(description="The autoencoder's safetensors file; it reads the layer's output."),
 ]
+ImagesArgument: TypeAlias = Annotated[
+    str | None,
+    Field(description="For a vision subject: a folder of images; without it the probe set."),
+]
+
+
+def only_texts(images: str | None) -> None:
+    """`ToolError` where images were named for a language subject."""
+    if images is not None:
+        raise ToolError("images: a language subject reads texts; leave images out, or name corpus")

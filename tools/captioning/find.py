@@ -10,7 +10,13 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
-from dragoman.tools.captioning.arguments import CorpusArgument, DictionaryArgument, KindArgument
+from dragoman.tools.captioning.arguments import (
+    CorpusArgument,
+    DictionaryArgument,
+    ImagesArgument,
+    KindArgument,
+    only_texts,
+)
 from dragoman.tools.captioning.corpora import TextCorpus, open_corpus
 from dragoman.tools.captioning.corpus import sample_corpus
 from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
@@ -18,6 +24,7 @@ from dragoman.tools.captioning.exemplars import TOP_CONTEXTS, Exemplar
 from dragoman.tools.captioning.passes import collect
 from dragoman.tools.captioning.store import ExemplarStore
 from dragoman.tools.captioning.units import UnitLayer, check_units
+from dragoman.tools.captioning.vision.tool import find_images, only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.statistics import wilson
@@ -29,7 +36,7 @@ _BEFORE, _AFTER = 12, 4
 _FEW_POSITIONS = 5000
 
 
-@tool(method="captioning")
+@tool(method="captioning", subjects=("language", "vision"))
 def find_exemplars(
     context: ToolContext,
     layer: Annotated[int, Field(ge=0, description="Layer (block) whose units are looked at.")],
@@ -44,6 +51,7 @@ def find_exemplars(
         Effort,
         Field(description="quick: 200 texts; full: 1000 sampled ones, or all of a corpus."),
     ] = "full",
+    images: ImagesArgument = None,
 ) -> ToolSuccess:
     """Show the texts in which units are most active, the peak marked, and texts without activity.
 
@@ -51,8 +59,12 @@ def find_exemplars(
     strongest contexts comes from another document; the threshold is the unit's 0.99 quantile over
     the whole corpus; the silent contexts are drawn at random. It describes nothing in words:
     caption_neurons does. All units of the layer are read at once, so asking again about others
-    costs nothing.
+    costs nothing. Of a vision subject's channels it shows the images, each with its mask.
     """
+    if context.network.kind == "vision":
+        only_pictures(corpus=corpus, dictionary=dictionary, kind=None if kind == "mlp" else kind)
+        return find_images(context, layer, units, images=images, effort=effort)
+    only_texts(images)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)

@@ -10,7 +10,13 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
 from dragoman.tools.captioning import figures
-from dragoman.tools.captioning.arguments import CorpusArgument, DictionaryArgument, KindArgument
+from dragoman.tools.captioning.arguments import (
+    CorpusArgument,
+    DictionaryArgument,
+    ImagesArgument,
+    KindArgument,
+    only_texts,
+)
 from dragoman.tools.captioning.assessment import said_of
 from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
@@ -26,6 +32,7 @@ from dragoman.tools.captioning.units import (
     check_units,
     n_units,
 )
+from dragoman.tools.captioning.vision.tool import caption_channels, only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
@@ -33,7 +40,7 @@ DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
 DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
 
 
-@tool(method="captioning", uses_chat=True)
+@tool(method="captioning", uses_chat=True, subjects=("language", "vision"))
 def caption_neurons(
     context: ToolContext,
     layer: Annotated[int, Field(ge=0, description="Layer (block) whose units are described.")],
@@ -49,6 +56,7 @@ def caption_neurons(
         bool,
         Field(description="Weigh captions by pointwise mutual information; false leaves it out."),
     ] = True,
+    images: ImagesArgument = None,
 ) -> ToolSuccess:
     """Describe in words what each unit responds to, and score each description.
 
@@ -59,7 +67,13 @@ def caption_neurons(
     for each. These scores are correlational: they say when a unit is active, not what it does.
     `causal_effect` says that: whether ablating an MLP neuron changes the text that its caption
     predicts by more than as large a change of like neurons does.
+
+    Units of a vision subject are the channels of a layer, watched on images.
     """
+    if context.network.kind == "vision":
+        only_pictures(corpus=corpus, dictionary=dictionary, kind=None if kind == "mlp" else kind)
+        return caption_channels(context, layer, neurons, images=images, effort=effort, pmi=pmi)
+    only_texts(images)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)

@@ -1,27 +1,22 @@
-"""From activations over patches to captions: split the images, propose, choose, judge.
-
-As on the language side images are split once, before anything is looked at: captions are found on
-`fit`, chosen on `validation`, judged on `held_out`. Images that were cut from one picture stay
-together, so nothing that is judged has been seen before.
-"""
+"""From activations over patches to captions: propose, choose, judge, each on images of its own."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import reranking, scoring
-from dragoman.tools.captioning.captioner import FIT_SHARE, SPARSE, VALIDATION_SHARE
 from dragoman.tools.captioning.composition import Column
 from dragoman.tools.captioning.contexts import Sample
-from dragoman.tools.captioning.exemplars import THRESHOLD_QUANTILE, TOP_CONTEXTS
+from dragoman.tools.captioning.exemplars import TOP_CONTEXTS
+from dragoman.tools.captioning.neighbours import correlated
 from dragoman.tools.captioning.reranking import Evidence, Ranked
 from dragoman.tools.captioning.vision.concepts import Concept, Either, either, localised, phrase
 from dragoman.tools.captioning.vision.crops import CropFrequencies
+from dragoman.tools.captioning.vision.parts import Part, part_of, split, thresholds_of
 from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
 from dragoman.tools.captioning.vision.search import ConceptSearch
 from dragoman.tools.captioning.vision.senses import by_clusters
@@ -32,17 +27,6 @@ CONCEPT_SEARCH = "concept search"
 _EXTENTS = (1, 2, 4, 8, 16, 32)
 _MOST_SENSES = 3
 _SMALLEST_SHARE = 0.05
-
-Ints = npt.NDArray[np.int64]
-
-
-class Part(NamedTuple):
-    """Some of the images."""
-
-    images: Ints
-    """Rows of the whole table."""
-    table: PatchTable
-    activations: Float[ndarray, "places units"]
 
 
 class Candidate(NamedTuple):
@@ -75,14 +59,18 @@ class Chosen(NamedTuple):
     ranked: Ranked
     n_candidates: int
     senses: tuple[Sense, ...]
+    gain: float
+    """Nats by which the caption tells the validation images better than one rate for all of them:
+    without any, the rival "nothing here" has won."""
 
 
 class VisionCaptioner:
     """Captions for the first `n_requested` columns of `activations`; the others are decoys.
 
     `activations` is [images * patches, units], in the order of `table`; `sources` names for each
-    image the picture that it was cut from. With `pmi` off candidates are ranked by log p(d|E)
-    alone, that is at tau 0.
+    image the picture that it was cut from. `peaks` has the spatial maxima of every unit of the
+    layer, and `units` says which of them the columns are: a unit's neighbours, from which hard
+    negatives come, may be any of the layer.
     """
 
     def __init__(
@@ -92,15 +80,17 @@ class VisionCaptioner:
         n_requested: int,
         *,
         sources: Sequence[str],
+        peaks: Float[ndarray, "images layer_units"],
+        units: Sequence[int],
         seed: int,
-        tau: float = TAU,
     ) -> None:
-        self.n_requested, self._seed, self.tau = n_requested, seed, tau
+        self.n_requested, self._seed = n_requested, seed
+        self._peaks_of_layer, self._units = peaks, tuple(units)
         self.fit, self.validation, self.held_out = (
-            _part(table, activations, rows) for rows in split(sources, seed)
+            part_of(table, activations, rows) for rows in split(sources, seed)
         )
         known = np.concatenate([self.fit.activations, self.validation.activations])
-        self.thresholds = _thresholds(known)
+        self.thresholds = thresholds_of(known)
         self.density: Float[ndarray, " units"] = (known > 0).mean(axis=0)
         self._dead = (known.max(axis=0) <= 0) | (known.max(axis=0) == known.min(axis=0))
         self.samples = [self._sample(unit) for unit in range(activations.shape[1])]
@@ -154,7 +144,7 @@ class VisionCaptioner:
             Candidate(phrase(concept), concept, CONCEPT_SEARCH) for concept in distinct.values()
         ]
 
-    def choose(self, unit: int, candidates: Sequence[Candidate]) -> Chosen | None:
+    def choose(self, unit: int, candidates: Sequence[Candidate], tau: float = TAU) -> Chosen | None:
         """The candidate with the highest log p(d|E) - tau log p(d); None without candidates."""
         if not candidates:
             return None
@@ -164,45 +154,17 @@ class VisionCaptioner:
             for each, extent in zip(candidates, extents, strict=True)
         ]
         best, ranked = reranking.best(
-            likelihoods, lambda row: self.frequencies.log_prior(candidates[row].concept), self.tau
+            likelihoods, lambda row: self.frequencies.log_prior(candidates[row].concept), tau
         )
         candidate, extent = candidates[best], extents[best]
         told = self._senses(unit, candidate.concept)
-        return Chosen(candidate, extent, ranked, len(candidates), told)
+        gain = likelihoods[best] - self._nothing(unit)
+        return Chosen(candidate, extent, ranked, len(candidates), told, gain)
 
     def said(self, part: Part, concept: Concept, extent: int) -> Column:
         """For each image, whether the caption says that the unit is active in it."""
         column: Column = part.table.counts(concept) >= extent
         return column
-
-    def score(self, unit: int, chosen: Sequence[Chosen | None]) -> scoring.Score | None:
-        """Detection and floor of the unit's caption; None where it cannot be scored.
-
-        `chosen` has one entry for each requested unit.
-        """
-        mine, sample = chosen[unit], self.samples[unit]
-        if mine is None or not scoring.scorable(sample):
-            return None
-        own = self._held_out_says(mine)
-        others: list[tuple[Column | None, Sample]] = []
-        for other, other_sample in enumerate(self.samples):
-            if other != unit:
-                rival = chosen[other] if other < self.n_requested else None
-                said = None if rival is None else self._held_out_says(rival)
-                others.append((said, other_sample))
-        floor = scoring.floor(own, sample, others)
-        return scoring.Score(scoring.detect(own, sample), floor) if len(floor) > 1 else None
-
-    def hard_detection(self, unit: int, chosen: Chosen) -> scoring.Detection | None:
-        """Detection against silent images in which the most similar other unit is active."""
-        sample = self.samples[unit]
-        hard = Sample(sample.active, sample.hard, sample.hard)
-        if not scoring.scorable(hard):
-            return None
-        return scoring.detect(self._held_out_says(chosen), hard)
-
-    def _held_out_says(self, chosen: Chosen) -> Column:
-        return self.said(self.held_out, chosen.candidate.concept, chosen.extent)
 
     def _peaks(self, part: Part, unit: int) -> Float[ndarray, " images"]:
         peaks: Float[ndarray, " images"] = part.activations[:, unit].reshape(-1, PATCHES).max(1)
@@ -227,6 +189,12 @@ class VisionCaptioner:
             self.said(self.validation, concept, extent),
             self.active_images(self.validation, unit),
         )
+
+    def _nothing(self, unit: int) -> float:
+        """The value of log p(E|d) of saying nothing: the fit's one rate for all images."""
+        truths = [self.active_images(part, unit) for part in (self.fit, self.validation)]
+        silent = [np.zeros_like(truth) for truth in truths]
+        return reranking.log_likelihood(Evidence(silent[0], truths[0], silent[1], truths[1]))
 
     def _senses(self, unit: int, concept: Concept) -> tuple[Sense, ...]:
         parts: list[Concept] = list(concept.of) if isinstance(concept, Either) else [concept]
@@ -275,59 +243,24 @@ class VisionCaptioner:
         return scoring.detect(self.said(part, concept, extent), remaining)
 
     def _sample(self, unit: int) -> Sample:
-        """Held-out images; the hard ones are silent and activate the unit most like this one."""
+        """Held-out images; the hard ones are silent and rouse the units most like this one."""
         active = self.active_images(self.held_out, unit)
-        neighbour = self._neighbour(unit)
-        roused = np.zeros_like(active) if neighbour is None else self._roused(neighbour)
         return Sample(
-            np.flatnonzero(active), np.flatnonzero(~active), np.flatnonzero(~active & roused)
+            np.flatnonzero(active),
+            np.flatnonzero(~active),
+            np.flatnonzero(~active & self._roused(unit, int(active.sum()))),
         )
 
-    def _roused(self, unit: int) -> Column:
-        return self.active_images(self.held_out, unit)
+    def _roused(self, unit: int, n_active: int) -> Column:
+        """Held-out images as strong for one of its neighbours as its `n_active` strongest."""
+        roused = np.zeros(len(self.held_out.images), dtype=bool)
+        for neighbour in self._neighbours(unit):
+            peaks = self._peaks_of_layer[self.held_out.images, neighbour]
+            limit = np.sort(peaks)[::-1][: max(n_active, 1)][-1]
+            roused |= (peaks >= limit) & (peaks > 0)
+        return roused
 
-    def _neighbour(self, unit: int) -> int | None:
-        """The other unit whose peaks go with this one's, on the captioner's images."""
-        peaks = self._all_peaks
-        if peaks.shape[1] < 2 or peaks[:, unit].std() == 0:
-            return None
-        centred = peaks - peaks.mean(axis=0)
-        norms = np.maximum(np.linalg.norm(centred, axis=0), 1e-9)
-        likeness = centred.T @ centred[:, unit] / (norms * norms[unit])
-        likeness[unit] = -np.inf
-        return int(likeness.argmax())
-
-    @cached_property
-    def _all_peaks(self) -> Float[ndarray, "images units"]:
-        known = np.concatenate([self.fit.activations, self.validation.activations])
-        peaks: Float[ndarray, "images units"] = known.reshape(-1, PATCHES, known.shape[1]).max(1)
-        return peaks
-
-
-def split(sources: Sequence[str], seed: int) -> tuple[Ints, Ints, Ints]:
-    """Rows for fit, validation and held-out; all images of one source are in one part."""
-    names = sorted(set(sources))
-    order = np.random.default_rng([seed, 7]).permutation(len(names))
-    place = {names[row]: rank for rank, row in enumerate(order)}
-    ranks = np.array([place[source] for source in sources])
-    # Sources are of unequal size: cut where the images' shares are reached, not the sources'.
-    reached = np.cumsum(np.bincount(ranks, minlength=len(names))) / len(sources)
-    first = int(np.searchsorted(reached, FIT_SHARE - 1e-9)) + 1
-    second = max(int(np.searchsorted(reached, FIT_SHARE + VALIDATION_SHARE - 1e-9)) + 1, first + 1)
-    return (
-        np.flatnonzero(ranks < first),
-        np.flatnonzero((ranks >= first) & (ranks < second)),
-        np.flatnonzero(ranks >= second),
-    )
-
-
-def _thresholds(known: Float[ndarray, "places units"]) -> Float[ndarray, " units"]:
-    """0.99 quantiles over all patches of all images, 0 for units that are seldom above zero."""
-    quantiles = np.maximum(np.quantile(known, THRESHOLD_QUANTILE, axis=0), 0.0)
-    sparse = (known > 0).mean(axis=0) <= SPARSE
-    return np.where(sparse, 0.0, quantiles)
-
-
-def _part(table: PatchTable, activations: Float[ndarray, "places units"], rows: Ints) -> Part:
-    by_image = activations.reshape(-1, PATCHES, activations.shape[1])
-    return Part(rows, table.rows(rows), by_image[rows].reshape(-1, activations.shape[1]))
+    def _neighbours(self, unit: int) -> tuple[int, ...]:
+        """Units of the layer whose peaks go with this one's, on the captioner's own images."""
+        own = np.concatenate([self.fit.images, self.validation.images])
+        return correlated(self._peaks_of_layer[own], self._units[unit])

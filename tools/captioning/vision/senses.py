@@ -7,7 +7,7 @@ search runs once for each cluster.
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 
 from dragoman.tools.captioning.composition import Column
 from dragoman.tools.captioning.vision.concepts import Concept
@@ -60,8 +60,9 @@ def _grouped(points: Float[ndarray, "images d"], seed: int) -> ndarray | None:
         return None
     best, value = None, _SEPARATE
     for n_groups in range(2, MOST + 1):
-        _, groups = kmeans2(points, n_groups, minit="++", rng=seed, missing="warn")
-        if len(np.unique(groups)) < n_groups:
+        try:
+            _, groups = kmeans2(points, n_groups, minit="++", rng=seed, missing="raise")
+        except ClusterError:  # a cluster ran empty: there are not so many
             continue
         found = _silhouette(distances, groups)
         if found > value + 0.02:

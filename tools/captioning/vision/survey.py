@@ -36,14 +36,23 @@ class Asked(NamedTuple):
     units: Sequence[int]
 
 
+class Read(NamedTuple):
+    """How active units were."""
+
+    activations: Float[ndarray, "places units"]
+    """Of those asked about, [images * patches, units]."""
+    peaks: Float[ndarray, "images layer_units"]
+    """Spatial maxima of all units of the layer."""
+
+
 class Survey(NamedTuple):
     """What was seen, picture by picture."""
 
     images: ImageSet
     """Those that decoded."""
     table: PatchTable
-    activations: tuple[Float[ndarray, "places units"], ...]
-    """For each of those asked, [images * patches, units]."""
+    read: tuple[Read, ...]
+    """One for each of those asked."""
     n_failed: int
 
 
@@ -55,7 +64,7 @@ def survey(
     All subjects must cut pictures out alike; the first one's way counts.
     """
     tables: list[PatchTable] = []
-    read: list[list[Float[ndarray, "places units"]]] = [[] for _ in asked]
+    read: list[list[Read]] = [[] for _ in asked]
     kept: list[int] = []
     for start in range(0, len(images), CHUNK):
         context.step(start, len(images), f"looking at {len(images)} pictures")
@@ -70,31 +79,42 @@ def survey(
         if not views:
             continue
         tables.append(patch_table(views, labeller=labeller, cache=context.cache))
-        for parts, each in zip(read, asked, strict=True):
-            parts.append(patch_activations(each, np.stack(views)))
+        for parts, part in zip(read, read_views(asked, np.stack(views)), strict=True):
+            parts.append(part)
     if not kept:
         raise ToolError(f"corpus: none of the {len(images)} pictures decodes")
     return Survey(
         images=images if len(kept) == len(images) else chosen(images, kept),
         table=joined(tables),
-        activations=tuple(np.concatenate(parts) for parts in read),
+        read=tuple(
+            Read(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+            for parts in read
+        ),
         n_failed=len(images) - len(kept) + len(images.undecodable),
     )
 
 
-def patch_activations(
-    asked: Asked, views: UInt8[ndarray, "batch h w 3"]
-) -> Float[ndarray, "places units"]:
+def read_views(asked: Sequence[Asked], views: UInt8[ndarray, "batch h w 3"]) -> tuple[Read, ...]:
     """How active units are at each of 14 by 14 patches of pictures that were cut out already.
 
-    Of a finer map the maximum within the patch counts; a coarser one is interpolated.
+    One forward pass a subject, however many of its layers are asked about. Of a map finer than the
+    patches the maximum within each counts; a coarser one is interpolated.
     """
-    subject = asked.subject
-    maps = subject.maps(subject.pixels(views), [asked.layer])[asked.layer][:, list(asked.units)]
-    at_patches = on_patches(maps).permute(0, 2, 3, 1).reshape(-1, len(asked.units))
-    activations: Float[ndarray, "places units"] = at_patches.float().cpu().numpy()
-    assert len(activations) == len(views) * PATCHES
-    return activations
+    layers: dict[int, dict[int, None]] = {}
+    subjects = {id(each.subject): each.subject for each in asked}
+    for each in asked:
+        layers.setdefault(id(each.subject), {})[each.layer] = None
+    maps = {
+        key: subject.maps(subject.pixels(views), list(layers[key]))
+        for key, subject in subjects.items()
+    }
+    return tuple(_read(maps[id(each.subject)][each.layer], each.units) for each in asked)
+
+
+def _read(maps: Float[Tensor, "batch layer_units h w"], units: Sequence[int]) -> Read:
+    chosen = on_patches(maps[:, list(units)]).permute(0, 2, 3, 1).reshape(-1, len(units))
+    assert len(chosen) == len(maps) * PATCHES
+    return Read(chosen.float().cpu().numpy(), maps.amax(dim=(2, 3)).float().cpu().numpy())
 
 
 def on_patches(maps: Float[Tensor, "batch units h w"]) -> Float[Tensor, "batch units 14 14"]:

@@ -1,0 +1,147 @@
+"""From words to a concept that can be checked: 'red circles', 'vertical stripes or dogs'.
+
+Proposers that see pictures write captions in words. A caption counts as far as it can be read as a
+composition of the concepts that a patch table knows; every word has to be understood, or be one of
+the few that say nothing about what is shown.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from dragoman.tools.captioning.vision import colours, shapes, textures
+from dragoman.tools.captioning.vision.concepts import (
+    TONES,
+    Colour,
+    Concept,
+    Not,
+    OfClass,
+    Shape,
+    Texture,
+    Thing,
+    Toned,
+    both,
+    either,
+    phrase,
+)
+from dragoman.tools.captioning.vision.labels import kinds
+from dragoman.tools.subjects.efficientnet import imagenet_labels
+
+_EMPTY = re.compile(
+    "a|an|the|in|of|on|with|and|are|is|that|which|like|colou?red|background|(?:thing|object|shape|"
+    "area|region|part|patch|surface|texture|colou?r|image|picture|photo)(?:s|es)?"
+)
+_ALTERNATIVES = re.compile(r"\s*(?:,? or |;|, )\s*")
+_NEGATION = re.compile(r"\b(?:that are not|which are not|but not|without|not)\b")
+_SYNONYMS = {
+    "gray": "grey",
+    "cyan": "turquoise",
+    "teal": "turquoise",
+    "violet": "purple",
+    "striped": "stripes",
+    "lines": "stripes",
+    "checkered": "checks",
+    "checked": "checks",
+    "chequered": "checks",
+    "chequerboard": "checks",
+    "checkerboard": "checks",
+    "round": "circle",
+    "disc": "circle",
+    "disk": "circle",
+    "dotted": "dots",
+    "grainy": "fine grain",
+    "vertically": "vertical",
+    "horizontally": "horizontal",
+    "light": "bright",
+    "colourful": "vivid",
+    "colorful": "vivid",
+}
+
+
+def read(caption: str) -> Concept | None:
+    """The concept that a caption says; None where any of its words says nothing that is known."""
+    found: Concept | None = None
+    for part in _ALTERNATIVES.split(caption.strip().strip(".").casefold()):
+        if not part:
+            continue
+        concept = _conjunction(part)
+        if concept is None:
+            return None
+        found = concept if found is None else either(found, concept)
+    return found
+
+
+def _conjunction(text: str) -> Concept | None:
+    """'striped circles that are not red': all that is said of one thing."""
+    said, *denied = _NEGATION.split(text)
+    found = _atoms(said)
+    if not found:
+        return None
+    whole = found[0]
+    for each in found[1:]:
+        whole = both(whole, each)
+    for words in denied:
+        lacking = _atoms(words)
+        if not lacking:
+            return None
+        for each in lacking:
+            whole = both(whole, Not(of=each))
+    return whole
+
+
+def _atoms(text: str) -> list[Concept] | None:
+    """The concepts that the words name, the longest names first; None for a word without one."""
+    words = [_SYNONYMS.get(word, word) for word in re.findall(r"[a-z'-]+", text)]
+    words = " ".join(words).split()
+    found: list[Concept] = []
+    start = 0
+    while start < len(words):
+        for end in range(min(len(words), start + _longest()), start, -1):
+            concept = _named().get(" ".join(words[start:end]))
+            if concept is not None:
+                found.append(concept)
+                start = end
+                break
+        else:
+            if not _EMPTY.fullmatch(words[start]):
+                return None
+            start += 1
+    return found
+
+
+@cache
+def _named() -> dict[str, Concept]:
+    """Every name of an atom, singular and plural; of two with one name the first counts."""
+    names: dict[str, Concept] = {}
+    for name, concept in _every():
+        for form in (name, _plural(name)):
+            names.setdefault(form.casefold(), concept)
+    return names
+
+
+@cache
+def _longest() -> int:
+    return max(len(name.split()) for name in _named())
+
+
+def _every() -> Iterator[tuple[str, Concept]]:
+    for name in colours.NAMES:
+        yield name, Colour(name=name)
+    for tone in TONES:
+        yield tone, Toned(name=tone)
+    for name in textures.NAMES:
+        yield name, Texture(name=name)
+        yield phrase(Texture(name=name)), Texture(name=name)
+    for name in shapes.NAMES:
+        yield name, Shape(name=name)
+    for kind in kinds().values():
+        yield kind.name, Thing(name=kind.name)
+        yield kind.plural, Thing(name=kind.name)
+    for index, label in enumerate(imagenet_labels()):
+        yield from ((synonym.strip(), OfClass(index=index)) for synonym in label.split(","))
+
+
+def _plural(name: str) -> str:
+    if name.endswith("s"):
+        return name
+    return f"{name}es" if name.endswith(("sh", "ch", "x")) else f"{name}s"
