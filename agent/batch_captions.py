@@ -1,10 +1,11 @@
 """`dragoman caption` without its terminal: what is asked for, run, and left behind."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dragoman.agent.workbench import Workbench
 from dragoman.core.errors import Interrupted, ToolError, UserError
@@ -36,6 +37,8 @@ class BatchRequest:
     """A sparse autoencoder as safetensors; implies kind `latent`."""
     corpus: Path | None = None
     """A person's own texts; by default the subject writes them."""
+    images: Path | None = None
+    """For a vision subject: a person's folder of images; by default the probe set."""
     quick: bool = False
     pmi: bool = True
     thorough: bool = False
@@ -59,6 +62,15 @@ class BatchOutcome(Record):
     """Units with a caption that beats its floor."""
     seconds: float
     files: tuple[str, ...]
+
+
+class _Work(NamedTuple):
+    """A batch that is ready to run."""
+
+    settings: "BatchSettings"
+    groups: "Sequence[Group]"
+    describing: "Callable[[Path], Describe]"
+    """Given the run's folder."""
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:
@@ -107,7 +119,7 @@ def caption_all(
     )
     try:
         with batch.room(settings.home):
-            run_settings, groups, describe = _units(context, request)
+            run_settings, groups, describing = _units(context, request)
         folder = request.out or _default_folder(settings.home, run_settings)
         n_units = sum(len(group.names) for group in groups)
         last: list[Pace] = []
@@ -118,7 +130,14 @@ def caption_all(
 
         outcome: Literal["done", "interrupted"] = "done"
         try:
-            batch.run(folder, run_settings, groups, describe, resume=request.resume, on_pace=paced)
+            batch.run(
+                folder,
+                run_settings,
+                groups,
+                describing(folder),
+                resume=request.resume,
+                on_pace=paced,
+            )
         except Interrupted:
             outcome = "interrupted"
             if not last:
@@ -138,19 +157,38 @@ def caption_all(
     )
 
 
-def _units(
-    context: "ToolContext", request: BatchRequest
-) -> "tuple[BatchSettings, list[Group], Describe]":
+def _units(context: "ToolContext", request: BatchRequest) -> "_Work":
     if context.network.kind == "vision":
-        raise UserError(
-            "`dragoman caption` takes language subjects; a vision subject has no batch yet"
-        )
+        return _vision_units(context, request)
+    if request.images is not None:
+        raise UserError("--images: a language subject reads texts; name them with --corpus")
     return _language_units(context, request)
 
 
-def _language_units(
-    context: "ToolContext", request: BatchRequest
-) -> "tuple[BatchSettings, list[Group], Describe]":
+def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
+    from dragoman.tools.captioning.vision.batch import VisionUnits
+    from dragoman.tools.captioning.vision.bench import images_of
+
+    if request.corpus is not None:
+        raise UserError("--corpus: a vision subject looks at images; name a folder with --images")
+    if request.dictionary is not None or request.kind != "mlp":
+        raise UserError("--kind, --dictionary: a vision subject's units are its layers' channels")
+    effort: Literal["quick", "full"] = "quick" if request.quick else "full"
+    subject = context.vision
+    requests = {
+        layer: _named_units(request, subject.n_units(layer), f"layer {layer}")
+        for layer in _layers(request, subject.n_layers)
+    }
+    images = images_of(
+        None if request.images is None else str(request.images), effort, request.seed
+    )
+    units = VisionUnits(
+        context, requests, images, effort=effort, pmi=request.pmi, thorough=request.thorough
+    )
+    return _Work(units.settings, units.groups, lambda folder: partial(units.describe, folder))
+
+
+def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.core.records import Site
     from dragoman.tools.captioning.batch_language import LanguageUnits
     from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
@@ -185,7 +223,7 @@ def _language_units(
         thorough=request.thorough,
         dictionary=dictionary,
     )
-    return units.settings, units.groups, units.describe
+    return _Work(units.settings, units.groups, lambda folder: units.describe)
 
 
 def _requests(
@@ -198,15 +236,22 @@ def _requests(
     """The units of each layer; a layer that has fewer than were named is told."""
     from dragoman.tools.captioning.units import UnitLayer, n_units
 
-    named = None if request.units is None else numbers(request.units, "--units")
     requests = {}
     for layer in layers:
         where = UnitLayer(kind=kind, layer=layer)
         every = n_units(context.subject, where, dictionary)
-        if named is not None and named[-1] >= every:
-            raise UserError(f"--units {request.units}: {where} has units 0 to {every - 1}")
-        requests[where] = tuple(range(every)) if named is None else named
+        requests[where] = _named_units(request, every, str(where))
     return requests
+
+
+def _named_units(request: BatchRequest, every: int, where: str) -> tuple[int, ...]:
+    """The units that are named, all of the layer's `every` by default."""
+    if request.units is None:
+        return tuple(range(every))
+    named = numbers(request.units, "--units")
+    if named[-1] >= every:
+        raise UserError(f"--units {request.units}: {where} has units 0 to {every - 1}")
+    return named
 
 
 def _layers(request: BatchRequest, n_layers: int) -> tuple[int, ...]:

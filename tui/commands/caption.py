@@ -19,6 +19,7 @@ EXAMPLES = examples(
     "dragoman caption smollm2 --layers 12 --units 0-63",
     "dragoman caption smollm2 --layers 3-8 --chat none --out captions/smollm2",
     "dragoman caption smollm2 --layers 3-8 --chat none --out captions/smollm2 --resume",
+    "dragoman caption efficientnet-lite0 --images photos --layers 9 --units 0-63 --chat none",
 )
 
 
@@ -37,7 +38,8 @@ def caption(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="MLP neurons, components of the residual stream, attention heads, or latents."
+            help="MLP neurons, components of the residual stream, attention heads, or latents; a "
+            "vision subject's units are channels."
         ),
     ] = "mlp",
     dictionary: Annotated[
@@ -48,11 +50,17 @@ def caption(
         Path | None,
         typer.Option(metavar="PATH", help="Your own texts: a file, or a dataset on disk."),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A vision subject's images; else the probe set."),
+    ] = None,
     chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP.replace("plans", "proposes"))] = "auto",
     pmi: Annotated[
         bool, typer.Option("--pmi/--no-pmi", help="Weigh captions by how common they are.")
     ] = True,
-    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the texts.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A fifth of the texts, a quarter of the images.")
+    ] = False,
     thorough: Annotated[
         bool,
         typer.Option("--thorough", help="Also the random twin and the causal check: much slower."),
@@ -81,6 +89,7 @@ def caption(
         kind=kind,
         dictionary=dictionary,
         corpus=corpus,
+        images=images,
         quick=quick,
         pmi=pmi,
         thorough=thorough,

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 
 from dragoman.agent.batch_captions import numbers
 from dragoman.core.errors import UserError
 from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.batch import Pace
+from dragoman.tools.captioning.vision.drawing import KINDS, draw
 from dragoman.tui.cli import run
 from dragoman.tui.commands.batch_display import paced
 
@@ -115,6 +119,7 @@ def test_other_units_than_neurons(call: Callable[..., Said], tmp_path: Path, kin
         (["--dictionary", "sae.safetensors", "--kind", "head"], "--kind is head"),
         (["--dictionary", "absent.safetensors"], "absent.safetensors"),
         (["--corpus", "absent.txt"], "absent.txt"),
+        (["--images", "photos"], "name them with --corpus"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -126,6 +131,38 @@ def test_a_wrong_option_is_one_line(
     assert len(complaint) == 1
     assert told in complaint[0]
     assert said.out == ""
+
+
+def test_a_vision_subject_is_captioned_on_a_folder_of_images(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        options = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = transformers.ViTConfig(
+            **options, intermediate_size=48, image_size=32, patch_size=8, num_labels=3
+        )
+        transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    (tmp_path / "images").mkdir()
+    for number in range(30):
+        drawing = draw(KINDS[number % len(KINDS)], np.random.default_rng(number))
+        drawing.image.resize((32, 32)).save(tmp_path / "images" / f"{number}.png")
+    command = ["caption", str(tmp_path / "vit"), "--layers", "1", "--units", "0-3"]
+    images, out = str(tmp_path / "images"), tmp_path / "out"
+    assert run([*command, "--images", images, "--chat", "none", "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["outcome"], told["n_done"]) == ("done", 4)
+    rows = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["kind"]) for row in rows] == [(f"1.{n}", "channel") for n in range(4)]
+    assert all((out / row["images"]["picture"]).is_file() for row in rows if row["images"])
+    for options_, complaint in (
+        (["--corpus", images], "name a folder with --images"),
+        (["--kind", "resid"], "layers' channels"),
+        (["--images", str(tmp_path / "absent")], "no such folder"),
+        (["--units", "48"], "layer 1 has units 0 to 47"),
+    ):
+        assert run([*command, "--chat", "none", *options_]) == 2
+        assert complaint in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on_exactly(

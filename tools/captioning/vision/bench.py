@@ -14,7 +14,7 @@ from dragoman.tools.captioning.vision.captioner import VisionCaptioner
 from dragoman.tools.captioning.vision.exemplars import collect
 from dragoman.tools.captioning.vision.images import ImageSet, chosen, folder_images
 from dragoman.tools.captioning.vision.labeller import Labeller
-from dragoman.tools.captioning.vision.parts import split
+from dragoman.tools.captioning.vision.parts import ImageSplit, split
 from dragoman.tools.captioning.vision.probe import probe_images
 from dragoman.tools.captioning.vision.store import VisionExemplars
 from dragoman.tools.captioning.vision.survey import Asked, Survey, survey
@@ -98,12 +98,31 @@ def lay_out(
     if twin:
         asked.append(Asked(random_vision_twin(subject, context.seed), layer, columns))
     seen = survey(context, images, asked, labeller_of(context))
-    return bench_of(context, seen, layer, units, columns, place=0, twin_place=1 if twin else None)
+    return bench_of(
+        context,
+        seen,
+        split_of(context, seen),
+        layer,
+        units,
+        columns,
+        place=0,
+        twin_place=1 if twin else None,
+    )
+
+
+def split_of(context: ToolContext, seen: Survey) -> ImageSplit:
+    """What a survey saw, cut in three; `ToolError` where too few pictures decoded."""
+    if len(seen.images) < MIN_IMAGES:
+        raise ToolError(
+            f"images: {len(seen.images)} pictures decode; captions need {MIN_IMAGES} at least"
+        )
+    return ImageSplit(seen.table, sources(seen.images), context.seed)
 
 
 def bench_of(
     context: ToolContext,
     seen: Survey,
+    parts: ImageSplit,
     layer: int,
     units: Sequence[int],
     columns: Sequence[int],
@@ -112,18 +131,13 @@ def bench_of(
     twin_place: int | None,
 ) -> VisionBench:
     """The bench of units that a survey saw: `columns` are what stands at `place` in it."""
-    if len(seen.images) < MIN_IMAGES:
-        raise ToolError(
-            f"images: {len(seen.images)} pictures decode; captions need {MIN_IMAGES} at least"
-        )
 
     def captioner(where: int) -> VisionCaptioner:
         read = seen.read[where]
         return VisionCaptioner(
-            seen.table,
+            parts,
             read.activations,
             len(units),
-            sources=sources(seen.images),
             peaks=read.peaks,
             units=columns,
             seed=context.seed,

@@ -1,7 +1,6 @@
 """From activations over patches to captions: propose, choose, judge, each on images of its own."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,8 @@ from dragoman.tools.captioning.exemplars import TOP_CONTEXTS
 from dragoman.tools.captioning.neighbours import correlated
 from dragoman.tools.captioning.reranking import Evidence, Ranked
 from dragoman.tools.captioning.vision.concepts import Concept, Either, either, localised, phrase
-from dragoman.tools.captioning.vision.crops import CropFrequencies
-from dragoman.tools.captioning.vision.parts import Part, part_of, split, thresholds_of
-from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
-from dragoman.tools.captioning.vision.search import ConceptSearch
+from dragoman.tools.captioning.vision.parts import ImageSplit, Part, thresholds_of
+from dragoman.tools.captioning.vision.patches import PATCHES, in_images
 from dragoman.tools.captioning.vision.senses import by_clusters
 
 TAU = 0.95
@@ -67,43 +64,30 @@ class Chosen(NamedTuple):
 class VisionCaptioner:
     """Captions for the first `n_requested` columns of `activations`; the others are decoys.
 
-    `activations` is [images * patches, units], in the order of `table`; `sources` names for each
-    image the picture that it was cut from. `peaks` has the spatial maxima of every unit of the
-    layer, and `units` says which of them the columns are: a unit's neighbours, from which hard
-    negatives come, may be any of the layer.
+    `activations` is [images * patches, units], in the order of the table that `images` splits.
+    `peaks` has the spatial maxima of every unit of the layer, and `units` says which of them the
+    columns are: a unit's neighbours, from which hard negatives come, may be any of the layer.
     """
 
     def __init__(
         self,
-        table: PatchTable,
+        images: ImageSplit,
         activations: Float[ndarray, "places units"],
         n_requested: int,
         *,
-        sources: Sequence[str],
         peaks: Float[ndarray, "images layer_units"],
         units: Sequence[int],
         seed: int,
     ) -> None:
         self.n_requested, self._seed = n_requested, seed
         self._peaks_of_layer, self._units = peaks, tuple(units)
-        self.fit, self.validation, self.held_out = (
-            part_of(table, activations, rows) for rows in split(sources, seed)
-        )
+        self._images = images
+        self.fit, self.validation, self.held_out = images.parts(activations)
         known = np.concatenate([self.fit.activations, self.validation.activations])
         self.thresholds = thresholds_of(known)
         self.density: Float[ndarray, " units"] = (known > 0).mean(axis=0)
         self._dead = (known.max(axis=0) <= 0) | (known.max(axis=0) == known.min(axis=0))
         self.samples = [self._sample(unit) for unit in range(activations.shape[1])]
-
-    @cached_property
-    def search(self) -> ConceptSearch:
-        """The search over the fit's images."""
-        return ConceptSearch(self.fit.table)
-
-    @cached_property
-    def frequencies(self) -> CropFrequencies:
-        """How often concepts hold of random masked crops of the fit's images: p(d)."""
-        return CropFrequencies(self.fit.table, self._seed)
 
     def dead(self, unit: int) -> bool:
         """The unit is never above zero on the captioner's images, or always the same."""
@@ -131,9 +115,9 @@ class VisionCaptioner:
     def propose(self, unit: int) -> list[Candidate]:
         """What the concept search finds, for the unit as a whole and for its clusters."""
         active = self.active(self.fit, unit)
-        found = [each.predicate for each in self.search.at_patches(active)]
-        found += [localised(each.predicate) for each in self.search.in_images(active)]
-        parts = by_clusters(self.fit.table, active, self.search, self._seed)
+        found = [each.predicate for each in self._images.search.at_patches(active)]
+        found += [localised(each.predicate) for each in self._images.search.in_images(active)]
+        parts = by_clusters(self.fit.table, active, self._images.search, self._seed)
         if len(parts) > 1:
             union, *rest = parts
             for part in rest:
@@ -154,7 +138,9 @@ class VisionCaptioner:
             for each, extent in zip(candidates, extents, strict=True)
         ]
         best, ranked = reranking.best(
-            likelihoods, lambda row: self.frequencies.log_prior(candidates[row].concept), tau
+            likelihoods,
+            lambda row: self._images.frequencies.log_prior(candidates[row].concept),
+            tau,
         )
         candidate, extent = candidates[best], extents[best]
         told = self._senses(unit, candidate.concept)

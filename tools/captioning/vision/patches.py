@@ -38,6 +38,8 @@ from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.captioning.vision.textures import GRID, PATCH, SIDE
 
 PATCHES = GRID * GRID
+_MOST_KNOWN = 1000
+"""Columns of truth values that a table remembers."""
 CHUNK = 16
 _COLOUR_SHARE = 0.4
 """Share of a patch's pixels that a colour has to have."""
@@ -86,6 +88,9 @@ class PatchTable:
         key = concept.model_dump_json()
         column = self._known.get(key)
         if column is None:
+            # Each unit adds concepts that no other asks about.
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             column = self._known[key] = self._evaluated(concept).reshape(-1)
         return column
 

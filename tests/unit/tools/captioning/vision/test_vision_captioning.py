@@ -13,7 +13,7 @@ from dragoman.core.records import ToolResult
 from dragoman.tools.captioning.entries import NO_CAPTION
 from dragoman.tools.captioning.find import find_exemplars
 from dragoman.tools.captioning.tool import caption_neurons
-from dragoman.tools.captioning.vision.bench import VisionBench, bench_of
+from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
 from dragoman.tools.captioning.vision.concepts import (
     CONCEPT,
     Colour,
@@ -57,7 +57,8 @@ def bench_for(gallery: Gallery, columns: Sequence[ndarray], n: int | None = None
     every = range(activations.shape[1])
     context = gallery.context(gallery.home)
     units = list(every)[:n]
-    return bench_of(context, seen, 0, units, list(every), place=0, twin_place=None)
+    parts = split_of(context, seen)
+    return bench_of(context, seen, parts, 0, units, list(every), place=0, twin_place=None)
 
 
 def entries_of(gallery: Gallery, bench: VisionBench) -> list[dict[str, Any]]:
