@@ -1,0 +1,308 @@
+"""Are planted vision units described by what they do? Thirty rules, their rivals, two controls.
+
+    python -m dragoman.evals.planted_vision --out docs/evals/planted_vision.md
+
+A network whose thirty units follow rules that were written down
+(`tools/subjects/planted_vision.py`) is captioned as `caption_neurons` captions it, without any
+other proposer, on scenes of two objects. A unit is *recovered* if it is given a caption and the
+caption's predictions agree with the rule on fresh scenes: balanced accuracy of at least .9 over all
+fresh scenes, and once more where the only scenes without the rule are its *rivals*, those that show
+all that the rule asks for, but not on one object (or with what it forbids). How the caption is
+worded makes no difference.
+
+Three controls. Of the same units with each one's maps dealt to other scenes, of the subject's
+rivals and of what were planted units in the twin (active at places drawn at random, on nothing that
+has a name) every caption is a false claim. Units of a network with random weights may well respond
+to something that has a name: of these a caption is false if on fresh scenes it predicts the unit's
+own activity no better than chance.
+
+Rows are kept in a folder as they are made, so that a run that was stopped goes on.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from PIL import Image
+
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
+from dragoman.core.settings import Settings
+from dragoman.evals.planted_vision_table import Outcome, Trial, render
+from dragoman.tools.captioning.composition import Column
+from dragoman.tools.captioning.contexts import Sample
+from dragoman.tools.captioning.scoring import detect, scorable
+from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
+from dragoman.tools.captioning.vision.captioner import Chosen
+from dragoman.tools.captioning.vision.describing import choose_all
+from dragoman.tools.captioning.vision.images import ImageSet
+from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
+from dragoman.tools.captioning.vision.scores import VisionAssessment, assess_bench
+from dragoman.tools.captioning.vision.survey import Asked, Read, Survey, survey
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import tools_digest
+from dragoman.tools.subjects.planted_scenes import SceneObject, scene
+from dragoman.tools.subjects.planted_vision import (
+    N_UNITS,
+    UNIT_LAYER,
+    PlantedVisionUnit,
+    Rule,
+    has,
+    planted_vision,
+)
+from dragoman.tools.subjects.vision_twin import random_vision_twin
+
+RECOVERED = 0.9
+N_SCENES = 600
+N_FRESH = 300
+_FRESH = 1_000_000
+"""Scenes from this number on are fresh."""
+_FEW = 5
+"""With fewer rivals among the fresh scenes no accuracy against them is worth the name."""
+
+
+class Laboratory:
+    """One seed's network, the scenes that it is captioned on, and fresh ones."""
+
+    def __init__(self, seed: int, home: Path, n_scenes: int) -> None:
+        self.seed = seed
+        self.planted = planted_vision(seed)
+        subject = self.planted.subject
+        # The planted properties are no things: the labeller stays out of it.
+        self.context = ToolContext(
+            subject, seed, home, home / "artifacts", home / "cache", weights=home / "no-weights"
+        )
+        self.columns = [unit.unit for unit in self.planted.units] + list(self.planted.rivals)
+        random_ = Asked(random_vision_twin(subject, seed), UNIT_LAYER, self.columns)
+        networks = [Asked(each, UNIT_LAYER, self.columns) for each in self.planted[:2]]
+        scenes, fresh = _scenes(seed, 0, n_scenes), _scenes(seed, _FRESH, N_FRESH)
+        self.seen = survey(self.context, scenes, [*networks, random_], None)
+        self.split = split_of(self.context, self.seen)
+        later = survey(self.context, fresh, [random_], None)
+        self.fresh: PatchTable = later.table
+        self.fresh_random = later.read[0].activations
+        self.objects = [scene(seed, _FRESH + number).objects for number in range(N_FRESH)]
+
+    def bench(self, read: Read, n_units: int) -> VisionBench:
+        """As the tool lays units out, with these activations."""
+        seen: Survey = self.seen._replace(read=(read,))
+        units = self.columns[:n_units]
+        return bench_of(
+            self.context,
+            seen,
+            self.split,
+            UNIT_LAYER,
+            units,
+            self.columns,
+            place=0,
+            twin_place=None,
+        )
+
+
+def _scenes(seed: int, first: int, n: int) -> ImageSet:
+    return ImageSet(
+        ids=tuple(f"scene-{first + number}" for number in range(n)),
+        labels=(None,) * n,
+        digest=f"scenes of seed {seed} from {first}, {n}",
+        description=f"{n} scenes of two objects",
+        decode=lambda number: Image.fromarray(scene(seed, first + number).pixels),
+    )
+
+
+def truth(scenes: Sequence[Sequence[SceneObject]], rule: Rule) -> Column:
+    """In which scenes an object satisfies the rule."""
+    return np.array([any(has(thing, rule) for thing in objects) for objects in scenes])
+
+
+def rival(scenes: Sequence[Sequence[SceneObject]], rule: Rule) -> Column:
+    """Scenes without the rule that show all the properties that one of its alternatives asks for.
+
+    Of an alternative that asks for one property alone: any other property of the same sort would
+    do, so all scenes without the rule are its rivals.
+    """
+    near = []
+    for objects in scenes:
+        shown = {name for each in objects for name in (each.outline, each.colour, each.texture)}
+        wanted = [{name for name, is_wanted in part if is_wanted} for part in rule]
+        plain = all(len(part) == 1 for part in rule)
+        near.append(plain or any(names <= shown for names in wanted))
+    found: Column = ~truth(scenes, rule) & np.array(near)
+    return found
+
+
+def balanced_accuracy(said: Column, holds: Column, among: Column | None = None) -> float | None:
+    """Mean of the rates of yes where the rule holds and of no where it does not.
+
+    `among`: only these of the scenes without the rule count; None where there are too few.
+    """
+    without = ~holds if among is None else ~holds & among
+    if min(int(without.sum()), int(holds.sum())) < _FEW:
+        return None
+    return float((said[holds].mean() + (~said[without]).mean()) / 2)
+
+
+def evaluate(laboratory: Laboratory, report: partial[None]) -> Trial:
+    """All units of one seed, with and without PMI, and both controls."""
+    units = laboratory.planted.units
+    own, twin, random_ = laboratory.seen.read
+    bench = laboratory.bench(own, len(units))
+    began = time.monotonic()
+    outcomes = {}
+    for pmi in (True, False):
+        outcomes[pmi] = _outcomes(laboratory, bench, units, pmi=pmi)
+        report(f"seed {laboratory.seed}: {'with' if pmi else 'without'} PMI")
+    seconds = (time.monotonic() - began) / 2
+    dealt = _captioned(laboratory, _dealt(own.activations, laboratory.seed))
+    report(f"seed {laboratory.seed}: shuffled scenes")
+    # Beside the planted units themselves, so that floors are what they are for them.
+    rivals = _captioned(laboratory, own)[len(units) :]
+    exchanged = _captioned(laboratory, twin)[: len(units)]
+    report(f"seed {laboratory.seed}: rivals and twin")
+    random_claims = _captioned(laboratory, random_)
+    report(f"seed {laboratory.seed}: random weights")
+    return Trial(
+        seed=laboratory.seed,
+        with_pmi=outcomes[True],
+        without_pmi=outcomes[False],
+        shuffled=tuple(_caption(each) for each in dealt),
+        nameless=tuple(_caption(each) for each in (*rivals, *exchanged)),
+        random=tuple(
+            _caption(each) if each is not None and _is_false(laboratory, each, unit) else ""
+            for unit, each in enumerate(random_claims)
+        ),
+        n_random_claims=sum(each is not None for each in random_claims),
+        units_per_second=len(units) / seconds,
+    )
+
+
+def _outcomes(
+    laboratory: Laboratory,
+    bench: VisionBench,
+    units: Sequence[PlantedVisionUnit],
+    *,
+    pmi: bool,
+) -> tuple[Outcome, ...]:
+    chosen = choose_all(laboratory.context, bench, pmi=pmi).chosen
+    found = assess_bench(bench, chosen, None, effort="full", seed=laboratory.seed)
+    outcomes = []
+    for unit, each, scored in zip(units, chosen, found, strict=True):
+        holds = truth(laboratory.objects, unit.rule)
+        accuracy = apart = None
+        if each is not None:
+            said = laboratory.fresh.counts(each.candidate.concept) >= each.extent
+            accuracy = balanced_accuracy(said, holds)
+            apart = balanced_accuracy(said, holds, rival(laboratory.objects, unit.rule))
+        claimed = scored is not None and scored.holds
+        right = accuracy is not None and accuracy >= RECOVERED
+        told_apart = apart is None or apart >= RECOVERED
+        outcomes.append(
+            Outcome(
+                name=unit.name,
+                composed=unit.composed,
+                caption="" if each is None else each.candidate.caption,
+                claimed=claimed,
+                accuracy=accuracy,
+                apart=apart,
+                detection=_value(scored, "detection"),
+                floor=None if scored is None else scored.measurements[0].baseline,
+                fuzzing=_value(scored, "fuzzing"),
+                simulation=_value(scored, "simulation"),
+                recovered=claimed and right and told_apart,
+                n_senses=0 if each is None else len(each.senses),
+            )
+        )
+    return tuple(outcomes)
+
+
+def _value(scored: VisionAssessment | None, metric: str) -> float | None:
+    found = () if scored is None else scored.measurements
+    return next((each.value for each in found if each.metric == metric), None)
+
+
+class _Claim(NamedTuple):
+    """A caption that is given to a unit, and from which activation on the unit counts as active."""
+
+    chosen: Chosen
+    threshold: float
+
+
+def _captioned(laboratory: Laboratory, read: Read) -> list[_Claim | None]:
+    """What is claimed of all units with these activations."""
+    bench = laboratory.bench(read, N_UNITS)
+    chosen = choose_all(laboratory.context, bench).chosen
+    found = assess_bench(bench, chosen, None, effort="full", seed=laboratory.seed)
+    return [
+        _Claim(each, float(bench.captioner.thresholds[unit]))
+        if each is not None and scored is not None and scored.holds
+        else None
+        for unit, (each, scored) in enumerate(zip(chosen, found, strict=True))
+    ]
+
+
+def _caption(claim: _Claim | None) -> str:
+    return "" if claim is None else claim.chosen.candidate.caption
+
+
+def _is_false(laboratory: Laboratory, claim: _Claim, unit: int) -> bool:
+    """On fresh scenes the caption tells no better than chance where the random unit is active."""
+    said = laboratory.fresh.counts(claim.chosen.candidate.concept) >= claim.chosen.extent
+    active = in_images(laboratory.fresh_random[:, unit] > claim.threshold)
+    sample = Sample(np.flatnonzero(active), np.flatnonzero(~active), np.flatnonzero(~active))
+    return not scorable(sample) or detect(said, sample).interval().low <= 0.5
+
+
+def _dealt(activations: Float[ndarray, "places units"], seed: int) -> Read:
+    """Each unit's maps dealt to other scenes: as clumped as before, and about nothing."""
+    generator = np.random.default_rng([seed, 7])
+    by_scene = activations.reshape(-1, PATCHES, activations.shape[1])
+    dealt = np.stack(
+        [by_scene[generator.permutation(len(by_scene)), :, unit] for unit in range(N_UNITS)],
+        axis=-1,
+    )
+    return Read(dealt.reshape(activations.shape), dealt.max(axis=1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the eval; 0 when the goals are reached, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dragoman.evals.planted_vision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--scenes", type=int, default=N_SCENES)
+    parser.add_argument("--rows", type=Path, help="keep what is finished of each seed here")
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    options = parser.parse_args(arguments)
+    rows = options.rows or Settings().cache_folder / "evals" / "planted_vision"
+    report = partial(_say, sys.stderr)
+    trials = []
+    for seed in options.seeds:
+        path = rows / f"{seed}-{options.scenes}-{tools_digest()[:12]}.json"
+        if path.is_file():
+            trials.append(Trial.model_validate_json(path.read_bytes()))
+            continue
+        trial = evaluate(Laboratory(seed, rows, options.scenes), report)
+        write_atomic(path, trial.model_dump_json())
+        trials.append(trial)
+    text, reached = render(trials, options.scenes, N_FRESH)
+    if options.out is not None:
+        write_atomic(options.out, text)
+    _say(sys.stdout, text)
+    return 0 if reached else 1
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{visible(text)}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
