@@ -5,7 +5,6 @@ layer, drawn from those nearest in density and in the norm of their output weigh
 some harm; what counts is how much more these do.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, TypeAlias
@@ -19,61 +18,60 @@ from torch import Tensor
 
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
-from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, Unit
-from dragoman.tools import statistics
+from dragoman.core.records import JsonObject, Site, ToolSuccess
 from dragoman.tools.behaviour.knowledge import split_facts
-from dragoman.tools.captioning.arguments import CorpusArgument
+from dragoman.tools.captioning.ablation_effects import RANDOM_SETS, Measured, measured, typical
+from dragoman.tools.captioning.arguments import CorpusArgument, ImagesArgument, only_texts
 from dragoman.tools.captioning.causal import matched_units
 from dragoman.tools.captioning.neighbours import scan_layer
+from dragoman.tools.captioning.rows import RowKind
+from dragoman.tools.captioning.search import search
 from dragoman.tools.captioning.tool import corpus_of
 from dragoman.tools.captioning.units import UnitLayer, check_units
+from dragoman.tools.captioning.vision.ablation import ablate_channels
+from dragoman.tools.captioning.vision.tool import only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import is_prefix, load_relation
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.language import Batch, LanguageSubject
 
-Effect: TypeAlias = Literal["loss", "relation", "minimal_pair"]
+Effect: TypeAlias = Literal["loss", "relation", "minimal_pair", "class_accuracy"]
 Change: TypeAlias = Callable[[Batch], Sequence[Edit]]
 """The edits of one batch: they spare its padding and its document start."""
 
-_RANDOM_SETS: dict[Effort, int] = {"quick": 19, "full": 39}
-"""With nineteen, one that none exceeds has p = 1/20."""
 _LOSS_DOCUMENTS: dict[Effort, int] = {"quick": 24, "full": 60}
 _FACTS: dict[Effort, int] = {"quick": 24, "full": 60}
 _POOL = 8
 """Matched neurons in the pool for each that is ablated."""
 _BATCH = 16
+_MOST_NEURONS = 64
 _FEW = 12
-CONTROL = "what one in twenty matched random sets of neurons of the layer exceeds"
 
 
 class _Task(NamedTuple):
-    """What is measured with and without the neurons; one value an independent sample."""
+    """What is measured, and how: one value an independent sample, given the edits."""
 
-    metric: str
-    unit: Unit
-    scope: str
+    measured: Measured
     score: Callable[[Change], Float[ndarray, " samples"]]
-    harm: int
-    """1 where a higher score is worse, -1 where a lower one is; 0: either way."""
 
 
-@tool(method="captioning")
+@tool(method="captioning", subjects=("language", "vision"))
 def ablate_neurons(
     context: ToolContext,
-    layer: Annotated[int, Field(ge=0, description="Layer (block) of the MLP neurons.")],
+    layer: Annotated[int, Field(ge=0, description="Layer (block) of the neurons.")],
     neurons: Annotated[
-        list[Annotated[int, Field(ge=0)]],
+        list[Annotated[int, Field(ge=0)]] | None,
         Field(min_length=1, max_length=64, description="Indices of the neurons to ablate."),
-    ],
+    ] = None,
     effect: Annotated[
-        Effect,
+        Effect | None,
         Field(
             description="loss: on a corpus; relation: accuracy on the facts of `relation`; "
-            "minimal_pair: how far `answer` leads `other` after `prompts`."
+            "minimal_pair: how far `answer` leads `other` after `prompts`; class_accuracy (vision "
+            "subjects): on images of `classes`. Without it loss or class_accuracy."
         ),
-    ] = "loss",
+    ] = None,
     relation: Annotated[
         str | None, Field(max_length=400, description="For effect relation: its name or file.")
     ] = None,
@@ -88,64 +86,153 @@ def ablate_neurons(
         str | None, Field(max_length=200, description="For effect minimal_pair: its rival.")
     ] = None,
     ablation: Annotated[
-        Literal["mean", "zero"],
-        Field(description="Set the neurons to their mean activation, or to zero."),
-    ] = "mean",
+        Literal["mean", "zero"] | None,
+        Field(
+            description="Set the neurons to their mean activation (language) or to zero (vision)."
+        ),
+    ] = None,
     corpus: CorpusArgument = None,
+    concept: Annotated[
+        str | None,
+        Field(
+            max_length=200,
+            description="In place of neurons: those of the layer whose stored captions are near "
+            "this concept.",
+        ),
+    ] = None,
+    images: ImagesArgument = None,
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="For effect class_accuracy: names of classes; all of them without it.",
+        ),
+    ] = None,
     effort: Annotated[
         Effort, Field(description="quick: fewer samples and random sets; full: all.")
     ] = "full",
 ) -> ToolSuccess:
-    """Switch off MLP neurons and measure what changes, beside matched random neurons.
+    """Switch off neurons and measure what changes, beside matched random neurons.
 
-    `ablation_effect_loss` (nats a token), `ablation_effect_accuracy` (share of facts lost) or
-    `ablation_effect_pair` (nats by which the lead of one answer over another changes). An effect is
-    the neurons' own when its interval lies above what one in twenty random sets exceeds, which is
-    the baseline. This is an intervention: it says what the neurons do, not what they respond to.
+    `ablation_effect_loss` (nats a token), `ablation_effect_accuracy` (share of facts lost),
+    `ablation_effect_pair` (nats by which the lead of one answer over another changes) or, of a
+    vision subject's channels, `ablation_effect_class_accuracy` (share of right answers lost). An
+    effect is the neurons' own when its interval lies above what one in twenty random sets exceeds,
+    which is the baseline. This is an intervention: it says what the neurons do, not what they
+    respond to. With `concept` the neurons are those whose captions say so.
     """
+    chosen = _chosen(context, layer, neurons, concept)
+    if context.network.kind == "vision":
+        only_pictures(corpus=corpus, relation=relation, prompts=prompts, answer=answer, other=other)
+        if effect not in (None, "class_accuracy") or ablation == "mean":
+            raise ToolError(
+                "effect, ablation: a vision subject's channels are set to zero, and the effect is "
+                "class_accuracy"
+            )
+        return ablate_channels(
+            context, layer, chosen, images=images, classes=classes or (), effort=effort
+        )
+    only_texts(images)
+    if effect == "class_accuracy" or classes is not None:
+        raise ToolError("effect class_accuracy, classes: these are for vision subjects")
+    return _ablate(
+        context,
+        layer,
+        chosen,
+        effect or "loss",
+        _Given(relation, prompts, answer, other),
+        ablation or "mean",
+        corpus,
+        effort,
+    )
+
+
+def _chosen(
+    context: ToolContext, layer: int, neurons: Sequence[int] | None, concept: str | None
+) -> list[int]:
+    """The neurons that are named, or those whose stored captions are near a concept."""
+    if (neurons is None) == (concept is None):
+        raise ToolError("neurons, concept: give one of them")
+    if neurons is not None:
+        return list(neurons)
+    assert concept is not None
+    kind: RowKind = "channel" if context.network.kind == "vision" else "mlp"
+    found = search(context, concept, k=_MOST_NEURONS, layer=layer, kind=kind)
+    near = [match.entry.unit for match in found.matches if match.near]
+    if not near:
+        told = "; the nearest is " + repr(found.matches[0].text) if found.matches else ""
+        raise ToolError(
+            f"concept {concept!r}: of {len(found.holdings.entries)} units of layer {layer} whose "
+            f"captions are stored none is near it{told}; caption_neurons or `dragoman caption` "
+            "captions more"
+        )
+    return near
+
+
+class _Given(NamedTuple):
+    """Arguments that only some effects take."""
+
+    relation: str | None
+    prompts: Sequence[str] | None
+    answer: str | None
+    other: str | None
+
+
+def _ablate(
+    context: ToolContext,
+    layer: int,
+    neurons: Sequence[int],
+    effect: Effect,
+    given: _Given,
+    ablation: Literal["mean", "zero"],
+    corpus: str | None,
+    effort: Effort,
+) -> ToolSuccess:
+    """Ablate MLP neurons of a language subject."""
     where = UnitLayer(layer=layer)
     check_units(context.subject, where, neurons)
     if len(neurons) * 2 > context.subject.d_mlp:
         raise ToolError(
             f"neurons: {len(neurons)} of the layer's {context.subject.d_mlp} leave none to match"
         )
-    _check_arguments(
-        effect, {"relation": relation, "prompts": prompts, "answer": answer, "other": other}
-    )
+    _check_arguments(effect, given._asdict())
     texts = list(corpus_of(context, corpus, "quick").documents)
     # The means come from other texts than the loss.
     scanned, tested = texts[: len(texts) // 2], texts[len(texts) // 2 :]
-    task = _task(context, effect, effort, tested, relation, prompts, answer, other)
+    task = _task(context, effect, effort, tested, *given)
     scan = scan_layer(context, scanned, where, neurons)
     levels = scan.mean if ablation == "mean" else np.zeros_like(scan.mean)
-    sets = matched_sets(context, layer, neurons, scan.density, _RANDOM_SETS[effort])
+    sets = matched_sets(context, layer, neurons, scan.density, RANDOM_SETS[effort])
     intact = task.score(lambda batch: ())
     changes = []
     for number, chosen in enumerate([neurons, *sets]):
         context.step(number, 1 + len(sets), "ablating" if number == 0 else "ablating random sets")
         changed = task.score(partial(ablating, layer, chosen, levels))
-        changes.append((changed - intact) * (task.harm or 1.0))
+        changes.append((changed - intact) * (task.measured.harm or 1.0))
     own, random = changes[0], np.stack(changes[1:])
-    measured, p_value = _measured(task, own, random, context.seed)
+    found, p_value = measured(task.measured, own, random, context.seed)
     described: JsonObject = {
         "layer": layer,
         "neurons": list(neurons),
         "ablation": ablation,
         "effect": effect,
         "intact": float(intact.mean()),
-        "change": float(own.mean()) * (task.harm or 1.0),
+        "change": float(own.mean()) * (task.measured.harm or 1.0),
         "p": p_value,
         "random_sets": [list(chosen) for chosen in sets],
-        "random_changes": [float(value) * (task.harm or 1.0) for value in random.mean(axis=1)],
+        "random_changes": [
+            float(value) * (task.measured.harm or 1.0) for value in random.mean(axis=1)
+        ],
     }
     return ToolSuccess(
         summary=(
-            f"ablating {len(neurons)} neurons of layer {layer}: {task.metric} "
-            f"{measured.value:.4f} {measured.unit}, one in twenty random sets exceeds "
-            f"{measured.baseline:.4f} (rank p = {p_value:.3f})"
+            f"ablating {len(neurons)} neurons of layer {layer}: {task.measured.metric} "
+            f"{found.value:.4f} {found.unit}, one in twenty random sets exceeds "
+            f"{found.baseline:.4f} (rank p = {p_value:.3f})"
         ),
-        measurements=(measured,),
-        controls=(_typical(task, random, context.seed),),
+        measurements=(found,),
+        controls=(typical(task.measured, random, context.seed),),
         output=described,
         caveats=_caveats(len(intact)),
     )
@@ -199,7 +286,11 @@ def ablating(
 
 
 def _check_arguments(effect: Effect, given: Mapping[str, object]) -> None:
-    wanted = {"loss": (), "relation": ("relation",), "minimal_pair": ("prompts", "answer", "other")}
+    wanted: dict[str, tuple[str, ...]] = {
+        "loss": (),
+        "relation": ("relation",),
+        "minimal_pair": ("prompts", "answer", "other"),
+    }
     for name, value in given.items():
         if (value is not None) != (name in wanted[effect]):
             verb = "needs" if value is None else "takes no"
@@ -219,7 +310,9 @@ def _task(
     subject = context.subject
     if effect == "loss":
         read = list(texts[: _LOSS_DOCUMENTS[effort]])
-        return _Task("ablation_effect_loss", "nat", "loss", partial(_losses, subject, read), 1)
+        return _Task(
+            Measured("ablation_effect_loss", "nat", "loss", 1), partial(_losses, subject, read)
+        )
     if relation is not None:
         facts = load_relation(relation)
         shots, tested = split_facts(facts, context.seed)
@@ -229,11 +322,8 @@ def _task(
         questions = [lines + template.format(sample.subject) for sample in asked]
         objects = [sample.object for sample in asked]
         return _Task(
-            "ablation_effect_accuracy",
-            "fraction",
-            facts.name,
+            Measured("ablation_effect_accuracy", "fraction", facts.name, -1),
             partial(_accuracies, subject, questions, objects),
-            -1,
         )
     assert prompts is not None
     assert answer is not None
@@ -244,12 +334,10 @@ def _task(
             f"answer {answer!r} and other {other!r} begin with the same token, "
             f"{subject.token_text(first)!r}: nothing tells them apart"
         )
+    scope = visible(f"{answer!r} over {other!r}", one_line=True)
     return _Task(
-        "ablation_effect_pair",
-        "nat",
-        visible(f"{answer!r} over {other!r}", one_line=True),
+        Measured("ablation_effect_pair", "nat", scope, 0),
         partial(_leads, subject, list(prompts), first, second),
-        0,
     )
 
 
@@ -298,47 +386,6 @@ def _next(
         batch = subject.batch(prompts[start : start + _BATCH])
         parts.append(subject.logits(batch, change(batch)).log_softmax(-1))
     return torch.cat(parts)
-
-
-def _measured(
-    task: _Task,
-    own: Float[ndarray, " samples"],
-    random: Float[ndarray, "sets samples"],
-    seed: int,
-) -> tuple[Measurement, float]:
-    """The effect beside what one in twenty random sets exceeds, and the p of its rank."""
-    means = random.mean(axis=1)
-    if task.harm == 0:
-        # Either direction counts, for the random sets too.
-        own, means = own * (1 if own.mean() >= 0 else -1), np.abs(means)
-    value, interval = float(own.mean()), statistics.bootstrap(own, seed)
-    allowed = max(0, math.floor(0.05 * (len(means) + 1)) - 1)
-    measurement = Measurement(
-        metric=task.metric,
-        value=value,
-        unit=task.unit,
-        baseline=float(np.sort(means)[::-1][allowed]),
-        control=CONTROL,
-        ci95=(min(interval.low, value), max(interval.high, value)),
-        n=len(own),
-        scope=task.scope,
-    )
-    return measurement, float(1 + (means >= value).sum()) / (1 + len(means))
-
-
-def _typical(task: _Task, random: Float[ndarray, "sets samples"], seed: int) -> Measurement:
-    means = random.mean(axis=1)
-    value, interval = float(means.mean()), statistics.bootstrap(means, seed)
-    return Measurement(
-        metric=f"{task.metric}_of_random_sets",
-        value=value,
-        unit=task.unit,
-        baseline=0.0,
-        control="no ablation",
-        ci95=(min(interval.low, value), max(interval.high, value)),
-        n=len(means),
-        scope=task.scope,
-    )
 
 
 def _caveats(n_samples: int) -> tuple[str, ...]:
