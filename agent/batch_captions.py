@@ -168,6 +168,7 @@ def _units(context: "ToolContext", request: BatchRequest) -> "_Work":
 def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.vision.batch import VisionUnits
     from dragoman.tools.captioning.vision.bench import images_of
+    from dragoman.tools.captioning.vision.chat_proposer import proposers_of
 
     if request.corpus is not None:
         raise UserError("--corpus: a vision subject looks at images; name a folder with --images")
@@ -183,7 +184,13 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
         None if request.images is None else str(request.images), effort, request.seed
     )
     units = VisionUnits(
-        context, requests, images, effort=effort, pmi=request.pmi, thorough=request.thorough
+        context,
+        requests,
+        images,
+        effort=effort,
+        pmi=request.pmi,
+        thorough=request.thorough,
+        proposers=proposers_of(context),
     )
     return _Work(units.settings, units.groups, lambda folder: partial(units.describe, folder))
 

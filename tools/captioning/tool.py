@@ -32,6 +32,7 @@ from dragoman.tools.captioning.units import (
     check_units,
     n_units,
 )
+from dragoman.tools.captioning.vision.chat_proposer import proposers_of
 from dragoman.tools.captioning.vision.tool import caption_channels, only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
@@ -72,7 +73,15 @@ def caption_neurons(
     """
     if context.network.kind == "vision":
         only_pictures(corpus=corpus, dictionary=dictionary, kind=None if kind == "mlp" else kind)
-        return caption_channels(context, layer, neurons, images=images, effort=effort, pmi=pmi)
+        return caption_channels(
+            context,
+            layer,
+            neurons,
+            images=images,
+            effort=effort,
+            pmi=pmi,
+            proposers=proposers_of(context),
+        )
     only_texts(images)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)

@@ -101,7 +101,7 @@ class VisionUnits:
     @property
     def settings(self) -> BatchSettings:
         """All that the rows depend on."""
-        subject, chat = self._context.vision.identity, self._context.chat
+        subject = self._context.vision.identity
         return BatchSettings(
             subject=subject.name,
             subject_digest=subject.digest,
@@ -114,7 +114,7 @@ class VisionUnits:
             corpus_digest=content_id([self._images.digest, labeller_of(self._context) is not None]),
             effort=self._effort,
             seed=self._context.seed,
-            chat="" if chat is None else chat.identity.model,
+            chat=", ".join(proposer.name for proposer in self._proposers),
             pmi=self._pmi,
             thorough=self._thorough,
             code=tools_digest(),
