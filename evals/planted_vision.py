@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
+from torch import Tensor, nn
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
@@ -41,7 +43,7 @@ from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.scoring import detect, scorable
 from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
 from dragoman.tools.captioning.vision.captioner import Chosen
-from dragoman.tools.captioning.vision.describing import choose_all
+from dragoman.tools.captioning.vision.describing import best_of, choose_all, propose_all
 from dragoman.tools.captioning.vision.images import ImageSet
 from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
 from dragoman.tools.captioning.vision.scores import VisionAssessment, assess_bench
@@ -57,11 +59,12 @@ from dragoman.tools.subjects.planted_vision import (
     has,
     planted_vision,
 )
+from dragoman.tools.subjects.vision import VisionLayer, VisionSubject
 from dragoman.tools.subjects.vision_twin import random_vision_twin
 
 RECOVERED = 0.9
-N_SCENES = 600
-N_FRESH = 300
+N_SCENES = 480
+N_FRESH = 240
 _FRESH = 1_000_000
 """Scenes from this number on are fresh."""
 _FEW = 5
@@ -80,14 +83,16 @@ class Laboratory:
             subject, seed, home, home / "artifacts", home / "cache", weights=home / "no-weights"
         )
         self.columns = [unit.unit for unit in self.planted.units] + list(self.planted.rivals)
-        random_ = Asked(random_vision_twin(subject, seed), UNIT_LAYER, self.columns)
-        networks = [Asked(each, UNIT_LAYER, self.columns) for each in self.planted[:2]]
-        scenes, fresh = _scenes(seed, 0, n_scenes), _scenes(seed, _FRESH, N_FRESH)
-        self.seen = survey(self.context, scenes, [*networks, random_], None)
+        networks = (subject, self.planted.twin, random_vision_twin(subject, seed))
+        together = _together(networks)
+        every = [row * N_UNITS + unit for row in range(len(networks)) for unit in self.columns]
+        asked = [Asked(together, 0, every)]
+        self.seen = survey(self.context, _scenes(seed, 0, n_scenes), asked, None)
         self.split = split_of(self.context, self.seen)
-        later = survey(self.context, fresh, [random_], None)
+        self.own, self.twin, self.random = _apart(self.seen.read[0])
+        later = survey(self.context, _scenes(seed, _FRESH, N_FRESH), asked, None)
         self.fresh: PatchTable = later.table
-        self.fresh_random = later.read[0].activations
+        self.fresh_random = _apart(later.read[0])[2].activations
         self.objects = [scene(seed, _FRESH + number).objects for number in range(N_FRESH)]
 
     def bench(self, read: Read, n_units: int) -> VisionBench:
@@ -104,6 +109,40 @@ class Laboratory:
             place=0,
             twin_place=None,
         )
+
+
+class _Heads(nn.Module):
+    """The units of several planted networks over the properties that all of them measure alike."""
+
+    def __init__(self, networks: Sequence[VisionSubject]) -> None:
+        super().__init__()
+        self.properties = networks[0].model.get_submodule("properties")
+        self.heads = nn.ModuleList(each.model.get_submodule("units") for each in networks)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch units h w"]:
+        """Activations of the first network's units, of the second's, and so on."""
+        properties = self.properties(pixels)
+        return torch.cat([head(properties) for head in self.heads], dim=1)
+
+
+def _together(networks: Sequence[VisionSubject]) -> VisionSubject:
+    first = networks[0]
+    n_units = N_UNITS * len(networks)
+    return VisionSubject(
+        nn.Sequential(_Heads(networks)),
+        first.identity.name,
+        layers=[VisionLayer("0", n_units, first.grid(UNIT_LAYER))],
+        preprocessing=first.preprocessing,
+        n_classes=first.n_classes,
+    )
+
+
+def _apart(read: Read) -> list[Read]:
+    """What was read of each network; peaks come in the order of its units."""
+    return [
+        Read(read.activations[:, start : start + N_UNITS], read.peaks[:, start : start + N_UNITS])
+        for start in range(0, read.activations.shape[1], N_UNITS)
+    ]
 
 
 def _scenes(seed: int, first: int, n: int) -> ImageSet:
@@ -151,26 +190,26 @@ def balanced_accuracy(said: Column, holds: Column, among: Column | None = None) 
 def evaluate(laboratory: Laboratory, report: partial[None]) -> Trial:
     """All units of one seed, with and without PMI, and both controls."""
     units = laboratory.planted.units
-    own, twin, random_ = laboratory.seen.read
+    own = laboratory.own
     bench = laboratory.bench(own, len(units))
-    began = time.monotonic()
-    outcomes = {}
-    for pmi in (True, False):
-        outcomes[pmi] = _outcomes(laboratory, bench, units, pmi=pmi)
-        report(f"seed {laboratory.seed}: {'with' if pmi else 'without'} PMI")
-    seconds = (time.monotonic() - began) / 2
+    began = time.process_time()
+    proposed, _, _ = propose_all(laboratory.context, bench)
+    with_pmi = _outcomes(laboratory, bench, units, best_of(bench.captioner, proposed, pmi=True))
+    seconds = time.process_time() - began
+    report(f"seed {laboratory.seed}: planted units")
+    without = _outcomes(laboratory, bench, units, best_of(bench.captioner, proposed, pmi=False))
     dealt = _captioned(laboratory, _dealt(own.activations, laboratory.seed))
     report(f"seed {laboratory.seed}: shuffled scenes")
     # Beside the planted units themselves, so that floors are what they are for them.
     rivals = _captioned(laboratory, own)[len(units) :]
-    exchanged = _captioned(laboratory, twin)[: len(units)]
+    exchanged = _captioned(laboratory, laboratory.twin)[: len(units)]
     report(f"seed {laboratory.seed}: rivals and twin")
-    random_claims = _captioned(laboratory, random_)
+    random_claims = _captioned(laboratory, laboratory.random)
     report(f"seed {laboratory.seed}: random weights")
     return Trial(
         seed=laboratory.seed,
-        with_pmi=outcomes[True],
-        without_pmi=outcomes[False],
+        with_pmi=with_pmi,
+        without_pmi=without,
         shuffled=tuple(_caption(each) for each in dealt),
         nameless=tuple(_caption(each) for each in (*rivals, *exchanged)),
         random=tuple(
@@ -186,10 +225,8 @@ def _outcomes(
     laboratory: Laboratory,
     bench: VisionBench,
     units: Sequence[PlantedVisionUnit],
-    *,
-    pmi: bool,
+    chosen: Sequence[Chosen | None],
 ) -> tuple[Outcome, ...]:
-    chosen = choose_all(laboratory.context, bench, pmi=pmi).chosen
     found = assess_bench(bench, chosen, None, effort="full", seed=laboratory.seed)
     outcomes = []
     for unit, each, scored in zip(units, chosen, found, strict=True):

@@ -118,7 +118,8 @@ def render(trials: Sequence[Trial], n_scenes: int, n_fresh: int) -> tuple[str, b
         "|---|---|---:|---|---|---|---|---|---|---|",
         *(_line(outcome) for outcome in trials[0].with_pmi),
         "",
-        f"Proposing, choosing and scoring: {rate:.1f} units a second, patches measured before.",
+        f"Proposing, choosing and scoring: {rate:.1f} units a second of the processor, once the "
+        "patches are measured.",
         "",
         f"Made by `python -m dragoman.evals.planted_vision --seeds "
         f"{' '.join(str(trial.seed) for trial in trials)} --scenes {n_scenes}`, with {n_fresh} "

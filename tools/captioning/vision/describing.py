@@ -61,6 +61,14 @@ def choose_all(
 
     Without `pmi` the term -tau log p(d) is left out, so that common phrases win.
     """
+    proposed, cost, n_failed = propose_all(context, bench, proposers)
+    return VisionChoices(best_of(bench.captioner, proposed, pmi=pmi), cost, n_failed)
+
+
+def propose_all(
+    context: ToolContext, bench: VisionBench, proposers: Sequence[Proposer] = ()
+) -> tuple[list[list[Candidate]], JsonObject, int]:
+    """Candidates for each requested unit; what further proposers cost, and how often they fail."""
     names = bench.unit_names
     proposed: list[list[Candidate]] = []
     for unit, name in enumerate(names):
@@ -85,7 +93,7 @@ def choose_all(
             "from_cache": found.n_cached,
             "calls_per_unit": round(found.n_calls / max(len(asked), 1), 4),
         }
-    return VisionChoices(_chosen(bench.captioner, proposed, pmi=pmi), cost, n_failed)
+    return proposed, cost, n_failed
 
 
 def choose_twin(bench: VisionBench, *, pmi: bool = True) -> list[Chosen | None] | None:
@@ -94,12 +102,13 @@ def choose_twin(bench: VisionBench, *, pmi: bool = True) -> list[Chosen | None] 
     if twin is None:
         return None
     proposed = [[] if twin.dead(unit) else twin.propose(unit) for unit in range(len(bench.units))]
-    return _chosen(twin, proposed, pmi=pmi)
+    return best_of(twin, proposed, pmi=pmi)
 
 
-def _chosen(
+def best_of(
     captioner: VisionCaptioner, proposed: Sequence[Sequence[Candidate]], *, pmi: bool
 ) -> list[Chosen | None]:
+    """The best of each unit's candidates, by pointwise mutual information or without it."""
     tau = TAU if pmi else 0.0
     return [
         captioner.choose(unit, _distinct(candidates), tau)
