@@ -7,7 +7,7 @@ from pydantic import Field
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, ToolSuccess
-from dragoman.tools.captioning.arguments import CorpusArgument
+from dragoman.tools.captioning.arguments import CorpusArgument, ImagesArgument, only_texts
 from dragoman.tools.captioning.bench import lay_out
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
@@ -17,11 +17,13 @@ from dragoman.tools.captioning.reading import read
 from dragoman.tools.captioning.scoring import MIN_ACTIVE
 from dragoman.tools.captioning.tool import DECOYS, corpus_of, decoys
 from dragoman.tools.captioning.units import UnitLayer, check_units
+from dragoman.tools.captioning.vision.score import score_channel
+from dragoman.tools.captioning.vision.tool import only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
 
-@tool(method="captioning", uses_chat=True)
+@tool(method="captioning", uses_chat=True, subjects=("language", "vision"))
 def score_caption(
     context: ToolContext,
     layer: Annotated[int, Field(ge=0, description="Layer (block) of the MLP neuron.")],
@@ -36,6 +38,7 @@ def score_caption(
     ],
     corpus: CorpusArgument = None,
     effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
+    images: ImagesArgument = None,
 ) -> ToolSuccess:
     """Score a caption of an MLP neuron that a person, a paper or another tool proposes.
 
@@ -43,8 +46,12 @@ def score_caption(
     the neuron active), simulation, embedding, likelihood, and a chat model's verdict where there is
     one. A caption that quotes words or names classes of tokens or topics is checked by rule; any
     other is judged by a sentence embedder. `causal_effect` says whether the neuron acts on the text
-    that the caption predicts.
+    that the caption predicts. A caption of a vision subject's channel is scored on images.
     """
+    if context.network.kind == "vision":
+        only_pictures(corpus=corpus)
+        return score_channel(context, layer, neuron, caption, images=images, effort=effort)
+    only_texts(images)
     where = UnitLayer(layer=layer)
     check_units(context.subject, where, [neuron])
     text = corpus_of(context, corpus, effort)

@@ -12,6 +12,7 @@ from numpy import ndarray
 from dragoman.core.records import ToolResult
 from dragoman.tools.captioning.entries import NO_CAPTION
 from dragoman.tools.captioning.find import find_exemplars
+from dragoman.tools.captioning.score import score_caption
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
 from dragoman.tools.captioning.vision.concepts import (
@@ -213,6 +214,19 @@ def test_exemplars_come_with_pictures_and_shares(gallery: Gallery, call: Call) -
         assert 0 < each["share_of_image"] < 0.2
     assert result.output["n_images_failed"] == 1
     assert [each.media_type for each in result.artifacts] == ["image/jpeg"]
+
+
+def test_anybodys_caption_is_scored(call: Call) -> None:
+    green = COLOURS.index("green")
+    right = call(score_caption, neuron=green, caption="things in green", effort="quick")
+    assert right.status == "ok", right.error
+    assert right.output["holds"] is True
+    assert right.output["read_as"] == "green areas"
+    assert right.measurements[0].ci95[0] > right.measurements[0].baseline
+    wrong = call(score_caption, neuron=green, caption="purple", effort="quick")
+    assert wrong.output["holds"] is False
+    vague = call(score_caption, neuron=green, caption="the joy of spring", effort="quick")
+    assert "'the joy of spring' cannot be checked" in str(vague.error)
 
 
 @pytest.mark.parametrize(
