@@ -20,12 +20,14 @@ Rows are kept in a folder as they are made, so that a run that was stopped goes 
 """
 
 import argparse
+import functools
+import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ from torch import Tensor, nn
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
+from dragoman.core.records import Record, content_id
 from dragoman.core.settings import Settings
 from dragoman.evals.planted_vision_table import Outcome, Trial, render
 from dragoman.tools.captioning.composition import Column
@@ -62,6 +65,7 @@ from dragoman.tools.subjects.planted_vision import (
 from dragoman.tools.subjects.vision import VisionLayer, VisionSubject
 from dragoman.tools.subjects.vision_twin import random_vision_twin
 
+R = TypeVar("R", bound=Record)
 RECOVERED = 0.9
 N_SCENES = 480
 N_FRESH = 240
@@ -74,7 +78,7 @@ _FEW = 5
 class Laboratory:
     """One seed's network, the scenes that it is captioned on, and fresh ones."""
 
-    def __init__(self, seed: int, home: Path, n_scenes: int) -> None:
+    def __init__(self, seed: int, home: Path, n_scenes: int, n_fresh: int) -> None:
         self.seed = seed
         self.planted = planted_vision(seed)
         subject = self.planted.subject
@@ -84,16 +88,15 @@ class Laboratory:
         )
         self.columns = [unit.unit for unit in self.planted.units] + list(self.planted.rivals)
         networks = (subject, self.planted.twin, random_vision_twin(subject, seed))
-        together = _together(networks)
         every = [row * N_UNITS + unit for row in range(len(networks)) for unit in self.columns]
-        asked = [Asked(together, 0, every)]
-        self.seen = survey(self.context, _scenes(seed, 0, n_scenes), asked, None)
+        asked = Asked(_together(networks), 0, every)
+        self.seen = _looked_at(self.context, _scenes(seed, 0, n_scenes), asked, home)
         self.split = split_of(self.context, self.seen)
         self.own, self.twin, self.random = _apart(self.seen.read[0])
-        later = survey(self.context, _scenes(seed, _FRESH, N_FRESH), asked, None)
+        later = _looked_at(self.context, _scenes(seed, _FRESH, n_fresh), asked, home)
         self.fresh: PatchTable = later.table
         self.fresh_random = _apart(later.read[0])[2].activations
-        self.objects = [scene(seed, _FRESH + number).objects for number in range(N_FRESH)]
+        self.objects = [scene(seed, _FRESH + number).objects for number in range(n_fresh)]
 
     def bench(self, read: Read, n_units: int) -> VisionBench:
         """As the tool lays units out, with these activations."""
@@ -135,6 +138,20 @@ def _together(networks: Sequence[VisionSubject]) -> VisionSubject:
         preprocessing=first.preprocessing,
         n_classes=first.n_classes,
     )
+
+
+def _looked_at(context: ToolContext, images: ImageSet, asked: Asked, home: Path) -> Survey:
+    """A survey whose activations are kept, so that a slice of the eval need not run them again."""
+    path = home / f"{content_id([images.digest, asked.units, tools_digest()])[:24]}.npz"
+    if not path.is_file():
+        found = survey(context, images, [asked], None)
+        written = io.BytesIO()
+        np.savez_compressed(written, allow_pickle=False, **found.read[0]._asdict())
+        write_atomic(path, written.getvalue())
+        return found
+    with np.load(path, allow_pickle=False) as kept:
+        read = Read(kept["activations"], kept["peaks"])
+    return survey(context, images, [], None)._replace(read=(read,))
 
 
 def _apart(read: Read) -> list[Read]:
@@ -187,37 +204,85 @@ def balanced_accuracy(said: Column, holds: Column, among: Column | None = None) 
     return float((said[holds].mean() + (~said[without]).mean()) / 2)
 
 
-def evaluate(laboratory: Laboratory, report: partial[None]) -> Trial:
-    """All units of one seed, with and without PMI, and both controls."""
+class _Planted(Record):
+    """What became of the planted units."""
+
+    with_pmi: tuple[Outcome, ...]
+    without_pmi: tuple[Outcome, ...]
+    units_per_second: float
+
+
+class _Claims(Record):
+    """Captions of units without a rule; '' where none was claimed, or where it is true."""
+
+    false: tuple[str, ...]
+    n_claims: int
+
+
+def evaluate(seed: int, rows: Path, n_scenes: int, n_fresh: int, report: partial[None]) -> Trial:
+    """All units of one seed, with and without PMI, and the controls; `rows` keeps each part."""
+    folder = rows / f"{seed}-{n_scenes}-{n_fresh}-{tools_digest()[:12]}"
+
+    @functools.cache
+    def laboratory() -> Laboratory:
+        return Laboratory(seed, rows, n_scenes, n_fresh)
+
+    def part(name: str, kind: type[R], make: Callable[[Laboratory], R]) -> R:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            return kind.model_validate_json(path.read_bytes())
+        made = make(laboratory())
+        write_atomic(path, made.model_dump_json())
+        report(f"seed {seed}: {name}")
+        return made
+
+    planted = part("planted", _Planted, _planted)
+    n_planted = len(planted.with_pmi)
+    dealt = part("dealt", _Claims, lambda at: _claims(at, _dealt(at.own.activations, seed)))
+    # Beside the planted units themselves, so that floors are what they are for them.
+    rivals = part("rivals", _Claims, lambda at: _claims(at, at.own)).false[n_planted:]
+    exchanged = part("twin", _Claims, lambda at: _claims(at, at.twin)).false[:n_planted]
+    random_ = part("random", _Claims, _false_of_random)
+    return Trial(
+        seed=seed,
+        with_pmi=planted.with_pmi,
+        without_pmi=planted.without_pmi,
+        shuffled=dealt.false,
+        nameless=(*rivals, *exchanged),
+        random=random_.false,
+        n_random_claims=random_.n_claims,
+        units_per_second=planted.units_per_second,
+    )
+
+
+def _planted(laboratory: Laboratory) -> _Planted:
     units = laboratory.planted.units
-    own = laboratory.own
-    bench = laboratory.bench(own, len(units))
+    bench = laboratory.bench(laboratory.own, len(units))
     began = time.process_time()
     proposed, _, _ = propose_all(laboratory.context, bench)
-    with_pmi = _outcomes(laboratory, bench, units, best_of(bench.captioner, proposed, pmi=True))
+    chosen = {pmi: best_of(bench.captioner, proposed, pmi=pmi) for pmi in (True, False)}
+    with_pmi = _outcomes(laboratory, bench, units, chosen[True])
     seconds = time.process_time() - began
-    report(f"seed {laboratory.seed}: planted units")
-    without = _outcomes(laboratory, bench, units, best_of(bench.captioner, proposed, pmi=False))
-    dealt = _captioned(laboratory, _dealt(own.activations, laboratory.seed))
-    report(f"seed {laboratory.seed}: shuffled scenes")
-    # Beside the planted units themselves, so that floors are what they are for them.
-    rivals = _captioned(laboratory, own)[len(units) :]
-    exchanged = _captioned(laboratory, laboratory.twin)[: len(units)]
-    report(f"seed {laboratory.seed}: rivals and twin")
-    random_claims = _captioned(laboratory, laboratory.random)
-    report(f"seed {laboratory.seed}: random weights")
-    return Trial(
-        seed=laboratory.seed,
+    return _Planted(
         with_pmi=with_pmi,
-        without_pmi=without,
-        shuffled=tuple(_caption(each) for each in dealt),
-        nameless=tuple(_caption(each) for each in (*rivals, *exchanged)),
-        random=tuple(
-            _caption(each) if each is not None and _is_false(laboratory, each, unit) else ""
-            for unit, each in enumerate(random_claims)
-        ),
-        n_random_claims=sum(each is not None for each in random_claims),
+        without_pmi=_outcomes(laboratory, bench, units, chosen[False]),
         units_per_second=len(units) / seconds,
+    )
+
+
+def _claims(laboratory: Laboratory, read: Read) -> _Claims:
+    said = tuple(_caption(each) for each in _captioned(laboratory, read))
+    return _Claims(false=said, n_claims=sum(map(bool, said)))
+
+
+def _false_of_random(laboratory: Laboratory) -> _Claims:
+    claims = _captioned(laboratory, laboratory.random)
+    return _Claims(
+        false=tuple(
+            _caption(each) if each is not None and _is_false(laboratory, each, unit) else ""
+            for unit, each in enumerate(claims)
+        ),
+        n_claims=sum(each is not None for each in claims),
     )
 
 
@@ -315,6 +380,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--scenes", type=int, default=N_SCENES)
+    parser.add_argument("--fresh", type=int, default=N_FRESH, help="fresh scenes a seed")
     parser.add_argument("--rows", type=Path, help="keep what is finished of each seed here")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
@@ -322,14 +388,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = partial(_say, sys.stderr)
     trials = []
     for seed in options.seeds:
-        path = rows / f"{seed}-{options.scenes}-{tools_digest()[:12]}.json"
-        if path.is_file():
-            trials.append(Trial.model_validate_json(path.read_bytes()))
-            continue
-        trial = evaluate(Laboratory(seed, rows, options.scenes), report)
-        write_atomic(path, trial.model_dump_json())
-        trials.append(trial)
-    text, reached = render(trials, options.scenes, N_FRESH)
+        trials.append(evaluate(seed, rows, options.scenes, options.fresh, report))
+    text, reached = render(trials, options.scenes, options.fresh)
     if options.out is not None:
         write_atomic(options.out, text)
     _say(sys.stdout, text)

@@ -122,8 +122,8 @@ def render(trials: Sequence[Trial], n_scenes: int, n_fresh: int) -> tuple[str, b
         "patches are measured.",
         "",
         f"Made by `python -m dragoman.evals.planted_vision --seeds "
-        f"{' '.join(str(trial.seed) for trial in trials)} --scenes {n_scenes}`, with {n_fresh} "
-        "fresh scenes a seed.",
+        f"{' '.join(str(trial.seed) for trial in trials)} --scenes {n_scenes} "
+        f"--fresh {n_fresh}`.",
         "",
     ]
     return "\n".join(lines), all(reached for _, reached in rows)
