@@ -48,7 +48,7 @@ from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_
 from dragoman.tools.captioning.vision.captioner import Chosen
 from dragoman.tools.captioning.vision.describing import best_of, choose_all, propose_all
 from dragoman.tools.captioning.vision.images import ImageSet
-from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
+from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images, patch_table
 from dragoman.tools.captioning.vision.scores import VisionAssessment, assess_bench
 from dragoman.tools.captioning.vision.survey import Asked, Read, Survey, survey
 from dragoman.tools.context import ToolContext
@@ -151,7 +151,9 @@ def _looked_at(context: ToolContext, images: ImageSet, asked: Asked, home: Path)
         return found
     with np.load(path, allow_pickle=False) as kept:
         read = Read(kept["activations"], kept["peaks"])
-    return survey(context, images, [], None)._replace(read=(read,))
+    views = [asked.subject.view(images.load(number)) for number in range(len(images))]
+    table = patch_table(views, labeller=None, cache=context.cache)
+    return Survey(images, table, (read,), n_failed=0)
 
 
 def _apart(read: Read) -> list[Read]:

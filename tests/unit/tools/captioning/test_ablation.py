@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dragoman.core.records import Site
-from dragoman.tools.captioning import ablation
 from dragoman.tools.captioning.ablation import ablate_neurons, ablating, matched_sets
+from dragoman.tools.captioning.ablation_effects import Measured, measured
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.planted import plant
 
@@ -167,10 +167,10 @@ def test_bad_arguments_are_results_that_name_them(lab, arguments, named):
 
 
 def test_the_baseline_is_what_one_in_twenty_exceeds():
-    task = ablation._Task("m", "nat", "", lambda change: np.zeros(3), 1)
+    task = Measured("m", "nat", "", 1)
     random = np.arange(19.0)[:, None] * np.ones(3)
-    measured, p = ablation._measured(task, np.full(3, 18.5), random, 0)
-    assert measured.baseline == 18.0
+    found, p = measured(task, np.full(3, 18.5), random, 0)
+    assert found.baseline == 18.0
     assert p == pytest.approx(0.05)
-    _, p = ablation._measured(task, np.full(3, 9.0), random, 0)
+    _, p = measured(task, np.full(3, 9.0), random, 0)
     assert p == pytest.approx(11 / 20)

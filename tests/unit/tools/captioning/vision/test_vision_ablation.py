@@ -67,7 +67,7 @@ def test_units_are_found_by_their_captions(
 ) -> None:
     rows = [
         UnitCaption(name=f"0.{unit}", kind="channel", layer=0, unit=unit, caption=caption)
-        for unit, caption in ((GREEN, "green areas"), (3, "vertical stripes"))
+        for unit, caption in ((GREEN, "green areas"), (1, "vertical stripes"))
     ]
     words = {
         "green areas": [1.0, 0.0],
