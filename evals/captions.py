@@ -188,10 +188,14 @@ def read_rows(path: Path, made: str) -> list[Row]:
 
 
 def run(
-    study: Study, path: Path, report: Callable[[str], None], *, until: float, chat: bool
+    study: Study,
+    path: Path,
+    report: Callable[[str], None],
+    *,
+    until: float,
+    variants: Sequence[Variant],
 ) -> list[Row]:
     """Make the rows that are lacking, layer by layer, and return all."""
-    variants = WITH_CHAT if chat else WITHOUT_CHAT
     rows = read_rows(path, study.made)
     # A kill may have left half a line.
     write_atomic(path, "".join(_line(row) for row in rows))
@@ -248,6 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--units", type=int, default=N_UNITS, help="how many of the draw")
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
     parser.add_argument("--chat", choices=("none", "local", "endpoint"), default="none")
+    parser.add_argument(
+        "--variants", nargs="+", choices=(*WITHOUT_CHAT, *WITH_CHAT), help="only some of the ways"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no layer later")
     parser.add_argument("--rows", type=Path, default=ROWS, help="jsonl file of the rows")
     parser.add_argument("--out", type=Path, help="write the page to this Markdown file")
@@ -259,10 +266,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = draw(subject.n_layers, subject.d_mlp, N_UNITS, SEED)
     chat = choose_chat(options.chat, settings, report)
     try:
+        possible = WITHOUT_CHAT if chat is None else WITH_CHAT
+        variants = [each for each in possible if each in (options.variants or possible)]
         context = _context(subject, settings, chat)
         corpus = sample_corpus(context, options.documents)
         study = Study(context, corpus, every[: options.units], N_DECOYS)
-        rows = run(study, options.rows, report, until=until, chat=chat is not None)
+        rows = run(study, options.rows, report, until=until, variants=variants)
     finally:
         if chat is not None:
             chat.close()

@@ -178,8 +178,10 @@ def evaluate(
     laboratory: Laboratory,
     priors: Callable[[Sequence[str]], list[float]],
     report: Callable[[str], None],
+    *,
+    ablate: bool = True,
 ) -> Trial:
-    """All units of one seed, with and without PMI, and both controls."""
+    """All units of one seed and both controls; with `ablate` the units without PMI as well."""
     planted, seed = laboratory.planted, laboratory.seed
     units = planted.planned.units
     activations = laboratory.activations([*planted.neurons, *planted.rivals])
@@ -200,7 +202,7 @@ def evaluate(
     proposed = [captioner.propose(unit) for unit in range(len(units))]
     runs = {
         tau: _run(laboratory, scored(laboratory, captioner, proposed, tau), units, bar)
-        for tau in (TAU, 0.0)
+        for tau in ((TAU, 0.0) if ablate else (TAU,))
     }
     seconds = time.monotonic() - began
     report(f"seed {seed}: planted units")
@@ -209,7 +211,7 @@ def evaluate(
     return Trial(
         seed=seed,
         with_pmi=runs[TAU],
-        without_pmi=runs[0.0],
+        without_pmi=runs.get(0.0),
         shuffled=shuffled.claims(bar),
         random=random.claims(Bar.of(other.values)),
         bar=bar.values() if bar is not None else {},
@@ -341,6 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
+    parser.add_argument(
+        "--no-ablation", action="store_true", help="leave out the units without the PMI term"
+    )
     parser.add_argument("--tune", action="store_true", help="measure tau on these seeds instead")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
@@ -359,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = []
             for seed in options.seeds:
                 laboratory = Laboratory(seed, home, settings, options.documents)
-                trials.append(evaluate(laboratory, priors, report))
+                trials.append(evaluate(laboratory, priors, report, ablate=not options.no_ablation))
             text, reached = render(trials, options.documents, time.monotonic() - started)
     if options.out is not None:
         write_atomic(options.out, text)

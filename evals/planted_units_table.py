@@ -39,7 +39,8 @@ class Trial(NamedTuple):
 
     seed: int
     with_pmi: Run
-    without_pmi: Run
+    without_pmi: Run | None
+    """None where it was left out."""
     shuffled: tuple[str, ...]
     """Captions claimed of units with shuffled activations; '' where none was."""
     random: tuple[str, ...]
@@ -89,7 +90,8 @@ def render(trials: Sequence[Trial], n_documents: int, seconds: float) -> tuple[s
             for name, claims in false.items()
         ),
     ]
-    without = [o for trial in trials for o in trial.without_pmi.outcomes]
+    ablated = [trial for trial in trials if trial.without_pmi is not None]
+    without = [o for trial in ablated for o in (trial.without_pmi or Run(())).outcomes]
     every = [*plain, *composed]
     lines = [
         _HEAD,
@@ -102,7 +104,7 @@ def render(trials: Sequence[Trial], n_documents: int, seconds: float) -> tuple[s
         "| | recovered | claimed | mean words of a caption | mean detection |",
         "|---|---|---|---|---|",
         _pmi("with -tau log p(d)", every),
-        _pmi("without (`pmi=False`)", without),
+        *([_pmi("without (`pmi=False`)", without)] if without else []),
         "",
         "## Senses",
         "",
@@ -128,7 +130,7 @@ def render(trials: Sequence[Trial], n_documents: int, seconds: float) -> tuple[s
         f"{_listed(trials)}, which the random twin of each seed set.",
         "",
         f"Predicate search: {_mean(trials, lambda each: each.search_units_per_second):.0f} units a "
-        f"second over {n_documents} texts; proposing, choosing and scoring (twice) "
+        f"second over {n_documents} texts; proposing, choosing and scoring "
         f"{_mean(trials, lambda each: each.units_per_second):.1f}.",
         "",
         f"Made by `python -m dragoman.evals.planted_units --seeds "

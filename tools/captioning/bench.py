@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dragoman.core.records import content_id
 from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import captioner_for, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layers
-from dragoman.tools.captioning.readings import Read, Wanted, read_shards
+from dragoman.tools.captioning.readings import Read, Wanted, kept_scans, read_shards
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
@@ -64,7 +65,16 @@ def lay_out_layers(
     """
     n_fit = round(len(corpus.documents) * FIT_SHARE)
     units = {where: each.units for where, each in asked.items()}
-    scans = scan_layers(context, corpus.documents[:n_fit], units, dictionary=dictionary)
+    documents = corpus.documents[:n_fit]
+
+    def scan(layers: Wanted) -> dict[UnitLayer, LayerScan]:
+        return scan_layers(context, documents, layers, dictionary=dictionary) if layers else {}
+
+    if folder is None:
+        scans = scan(units)
+    else:
+        kept = folder / context.subject.identity.digest / content_id(list(documents))
+        scans = kept_scans(kept, units, scan)
     near = {
         where: sorted({unit for row in scan.nearest() for unit in row})
         for where, scan in scans.items()

@@ -23,6 +23,9 @@ from dragoman.tools.captioning.tokens import Column, TokenTable
 
 FIT_SHARE, VALIDATION_SHARE = 0.4, 0.2
 BUILT_IN = "predicate search"
+SEARCH_QUANTILE = 0.98
+"""The search learns from twice as many tokens as are called active: from a few dozen little can be
+learned, and what nearly activates a unit is much like what does."""
 SPARSE = 0.1
 """A unit that is zero at nine positions in ten is active wherever it is not zero."""
 _BEFORE, _AFTER = 8, 3
@@ -123,8 +126,12 @@ class Captioner:
                 self.summaries.update(
                     int(document), part.activations[part.table.document == document]
                 )
+        sparse = self.summaries.density() <= SPARSE
         self.thresholds: Float[ndarray, " units"] = np.where(
-            self.summaries.density() <= SPARSE, 0.0, self.summaries.thresholds()
+            sparse, 0.0, self.summaries.thresholds()
+        )
+        self._search_thresholds = np.where(
+            sparse, 0.0, self.summaries.sketch.quantile(SEARCH_QUANTILE)
         )
         self.samples = [self._sample(unit) for unit in range(activations.shape[1])]
         self._search = search_over(self.fit.table)
@@ -161,7 +168,7 @@ class Captioner:
 
     def propose(self, unit: int) -> list[Candidate]:
         """What the predicate search finds, for the unit as a whole and for each of its senses."""
-        active = self.active(self.fit, unit)
+        active = self.fit.activations[:, unit] > self._search_thresholds[unit]
         proposals = self._search.propose(active)
         candidates = [
             Candidate(phrase(found.predicate), found.predicate, BUILT_IN) for found in proposals

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from numpy import ndarray
 from dragoman.core.files import atomic_path
 from dragoman.core.records import content_id
 from dragoman.tools.captioning.dictionaries import SparseDictionary
+from dragoman.tools.captioning.neighbours import LayerScan
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
@@ -55,6 +57,33 @@ def read_shards(
         kept = folder / content_id(texts)
         parts.append(cached_columns(kept, rows.n, wanted, partial(read, texts, rows)))
     return {where: np.concatenate([part[where] for part in parts]) for where in wanted}
+
+
+def kept_scans(
+    folder: Path, wanted: Wanted, scan: Callable[[Wanted], dict[UnitLayer, LayerScan]]
+) -> dict[UnitLayer, LayerScan]:
+    """Scans of layers for the units `wanted`, from `folder` where they are there, else by `scan`.
+
+    `folder` must be named after subject and texts.
+    """
+    paths = {
+        where: folder / str(where) / f"scan-{content_id(list(units))[:16]}.npz"
+        for where, units in wanted.items()
+    }
+    known = {where: _scan(path) for where, path in paths.items()}
+    made = scan({where: wanted[where] for where, each in known.items() if each is None})
+    for where, each in made.items():
+        with atomic_path(paths[where]) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, **each._asdict())
+    return {where: each if each is not None else made[where] for where, each in known.items()}
+
+
+def _scan(path: Path) -> LayerScan | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return LayerScan(*(arrays[name] for name in LayerScan._fields))
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
 
 
 def cached_columns(

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from dragoman.evals.captions import WITH_CHAT, WITHOUT_CHAT, Study, Unit, draw, read_rows, run
@@ -45,9 +46,9 @@ def study(make_tiny, tmp_path_factory):
 def test_every_neuron_gets_a_row_a_variant_and_none_is_made_twice(study, tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     said: list[str] = []
-    run(study, path, said.append, until=-1.0, chat=False)
+    run(study, path, said.append, until=-1.0, variants=WITHOUT_CHAT)
     assert read_rows(path, study.made) == []
-    rows = run(study, path, said.append, until=math.inf, chat=False)
+    rows = run(study, path, said.append, until=math.inf, variants=WITHOUT_CHAT)
     assert {(row.unit, row.variant) for row in rows} == {
         (unit, variant) for unit in ("0.3", "1.7", "1.9") for variant in WITHOUT_CHAT
     }
@@ -55,7 +56,7 @@ def test_every_neuron_gets_a_row_a_variant_and_none_is_made_twice(study, tmp_pat
     written = path.read_bytes()
     path.write_bytes(written + b'{"made": "cut o')
     n_said = len(said)
-    assert run(study, path, said.append, until=math.inf, chat=False) == rows
+    assert run(study, path, said.append, until=math.inf, variants=WITHOUT_CHAT) == rows
     assert (path.read_bytes(), len(said)) == (written, n_said)
     assert not {row.variant for row in rows} & set(WITH_CHAT)
     assert read_rows(path, "another study") == []
@@ -65,14 +66,15 @@ def test_activations_are_read_once(study, monkeypatch):
     def never(*arguments, **more):
         raise AssertionError("read again")
 
-    monkeypatch.setattr("dragoman.tools.captioning.bench.read_layers", never)
-    again = Study(study.context, CORPUS, [Unit(1, 9), Unit(0, 3)], 4)
-    assert [bench.where.layer for bench in again.benches] == [0, 1]
+    for name in ("bench.scan_layers", "readings.read_layers"):
+        monkeypatch.setattr(f"dragoman.tools.captioning.{name}", never)
+    again = Study(study.context, CORPUS, [Unit(1, 9), Unit(0, 3), Unit(1, 7)], 4)
+    for bench, other in zip(study.benches, again.benches, strict=True):
+        assert np.array_equal(bench.scan.correlation, other.scan.correlation)
+        assert bench.neighbours.of == other.neighbours.of
 
 
 def test_damaged_columns_are_read_anew(tmp_path):
-    import numpy as np
-
     from dragoman.tools.captioning.units import UnitLayer
 
     where, asked = UnitLayer(layer=1), []
