@@ -121,13 +121,19 @@ def _pair(
 
 def render(rows: Sequence[Row], corpus: str, n_asked: int, costs: Sequence[str]) -> str:
     """The page."""
+    n_done = len({row.unit for row in rows})
+    so_far = (
+        ""
+        if n_done == n_asked
+        else f" **So far {n_done} of them have a row**: whole layers, in random order."
+    )
     present = [variant for variant in IN_WORDS if any(row.variant == variant for row in rows)]
     lines = [
         "# Captions of the default subject's neurons",
         "",
         f"{n_asked} MLP neurons of `smollm2`, drawn with a fixed seed from all 46,080; "
-        f"{corpus}. Captions are found on two fifths of the texts, chosen on a fifth and scored "
-        "on the rest. Balanced accuracies of .5 are chance. The floor is the same score of "
+        f"{corpus}.{so_far} Captions are found on two fifths of the texts, chosen on a fifth and "
+        "scored on the rest. Balanced accuracies of .5 are chance. The floor is the same score of "
         "mismatched pairs: this caption on other neurons of its layer, other neurons' captions on "
         "this one. Hard negatives are contexts (tokens) at which the three neurons that correlate "
         "most with this one are active and it is not. Intervals are bootstrapped over neurons, "
