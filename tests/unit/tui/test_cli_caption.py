@@ -138,9 +138,14 @@ def test_a_vision_subject_is_captioned_on_a_folder_of_images(
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        options = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        options: dict[str, Any] = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_labels": 3,
+        }
         config = transformers.ViTConfig(
-            **options, intermediate_size=48, image_size=32, patch_size=8, num_labels=3
+            **options, intermediate_size=48, image_size=32, patch_size=8
         )
         transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     (tmp_path / "images").mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -138,7 +139,7 @@ def test_artifacts_hold_the_whole_map(found):
     assert svg == draw_lens(read)
     assert draw_lens(read, "png").startswith(b"\x89PNG")
     assert json.dumps(result.output["lens"])
-    heat = read.heat()
+    heat: Any = read.heat()
     assert result.output["heat"] == heat
     assert heat["what"] == f"probability of {read.object!r}"
     at = read.layers.index(max(read.layers))

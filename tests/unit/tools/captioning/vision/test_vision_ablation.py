@@ -51,8 +51,9 @@ def test_a_unit_that_nothing_hangs_on_costs_nothing(gallery: Gallery, tmp_path: 
 
 def test_folders_say_which_answers_are_right(gallery: Gallery, tmp_path: Path) -> None:
     for number, scene in enumerate(gallery.scenes):
-        (folder := tmp_path / "images" / scene.objects[0].colour).mkdir(parents=True, exist_ok=True)
-        shutil.copy(gallery.folder / f"{number:02}.png", folder)
+        coloured = tmp_path / "images" / scene.objects[0].colour
+        coloured.mkdir(parents=True, exist_ok=True)
+        shutil.copy(gallery.folder / f"{number:02}.png", coloured)
     folder = str(tmp_path / "images")
     result = ablate(gallery, tmp_path, neurons=[GREEN], images=folder, classes=["green"])
     assert result.output["right_answers"] == "labels of the folder"

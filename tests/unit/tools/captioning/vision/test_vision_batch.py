@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dragoman.core.errors import Interrupted, ToolError, UserError
+from dragoman.core.files import write_atomic
 from dragoman.tools.captioning import batch
 from dragoman.tools.captioning.batch_table import write_table
 from dragoman.tools.captioning.page import write_page
@@ -54,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_row_says_what_the_tool_says(whole: Path, gallery: Gallery, tmp_path: Path) -> None:
     rows = list(batch.read_rows(whole))
     arguments = caption_neurons.parse(
-        {"layer": 0, "neurons": UNITS, "images": str(gallery.folder), "effort": "quick"}
+        {"layer": 0, "neurons": [*UNITS], "images": str(gallery.folder), "effort": "quick"}
     )
     result = caption_neurons.run(
         gallery.context(tmp_path), caption_neurons.experiment(arguments, subject_digest="", seed=0)
@@ -115,7 +116,7 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     filled = tmp_path / "filled"
     written: list[Path] = []
-    real = vision_batch.write_atomic
+    real = write_atomic
 
     def write(path: Path, content: bytes) -> None:
         if len(written) == 3:
