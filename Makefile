@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Twice quiet: errors stay visible, remarks about single indexes do not.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 ARGS ?=
+# Two processes of one thread each: small tensors gain nothing from a second thread.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -30,7 +32,7 @@ check: $(VENV)/.installed-dev ## format, lint, import contracts, types
 
 test: $(VENV)/.installed-dev ## every test that takes no chat model
 	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2
-	$(BIN)/pytest -q $(ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 slow: $(VENV)/.installed-dev ## the tests that need the local chat model or minutes
 	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2 qwen2.5-coder-1.5b
