@@ -3,7 +3,8 @@
 `python -m dragoman.evals.editing --out docs/evals/editing.md` trains an editor for each relation,
 judges it on entities that it never saw, beside every baseline, and sweeps layers and strengths
 (on validation entities) where a goal is missed. Each finished relation is one line of a jsonl
-file: stopped at any moment, the same command goes on after the last line.
+file: stopped at any moment, the same command goes on after the last line. All relations are judged
+first and then swept; `--no-sweep` leaves the sweeps for later.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
 from dragoman.tools.editing.fitting import PLANS, Plan
 from dragoman.tools.editing.measuring import table
-from dragoman.tools.editing.study import Study, prepare
-from dragoman.tools.editing.sweep import SweepRow, sweep
+from dragoman.tools.editing.study import prepare
+from dragoman.tools.editing.sweep import sweep
 from dragoman.tools.editing.training import TrainingSettings
 from dragoman.tools.registry import tools_digest
 from dragoman.tools.relations import load_relation
@@ -53,6 +54,8 @@ RELATIONS = (
 )
 PLAN = PLANS["quick"].model_copy(
     update={
+        "train_records": 192,
+        "max_epochs": 4,
         "max_test_entities": 12,
         "test_per_entity": 2,
         "generated_prompts": 10,
@@ -75,8 +78,8 @@ def read_rows(path: Path) -> list[Row]:
     return list(rows.values())
 
 
-def judge(ctx: ToolContext, name: str, plan: Plan, *, swept: bool) -> Row:
-    """Train on one relation, measure on its held-out entities, sweep where a goal is missed."""
+def judge(ctx: ToolContext, name: str, plan: Plan) -> Row:
+    """Train on one relation and measure on its held-out entities."""
     relation, started = load_relation(name), time.process_time()
     row = Row(
         relation=name,
@@ -100,17 +103,17 @@ def judge(ctx: ToolContext, name: str, plan: Plan, *, swept: bool) -> Row:
         "measurements": outcome.measurements,
         "lead": outcome.five.lead(ctx.seed),
     }
-    row = row.model_copy(update=found)
-    if swept and missed(row):
-        row = row.model_copy(update={"sweep": tuple(_sweep(ctx, study))})
-    return row.model_copy(update={"seconds": round(time.process_time() - started, 1)})
+    seconds = round(time.process_time() - started, 1)
+    return row.model_copy(update={**found, "seconds": seconds})
 
 
-def _sweep(ctx: ToolContext, study: Study) -> list[SweepRow]:
-    subject = ctx.subject
+def add_sweep(ctx: ToolContext, row: Row, plan: Plan) -> Row:
+    """The row with layers and strengths swept; its editor is found again, not trained."""
+    started, subject = time.process_time(), ctx.subject
+    study = prepare(ctx, load_relation(row.relation), plan, None)
     layers = sorted({round(depth * (subject.n_layers - 1)) for depth in SWEPT_DEPTHS})
     settings = TrainingSettings(max_epochs=2)
-    return sweep(
+    rows = sweep(
         subject,
         study.knowledge,
         study.pool,
@@ -121,6 +124,8 @@ def _sweep(ctx: ToolContext, study: Study) -> list[SweepRow]:
         ctx.seed,
         ctx.step,
     )
+    seconds = round(row.seconds + time.process_time() - started, 1)
+    return row.model_copy(update={"sweep": tuple(rows), "seconds": seconds})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,18 +151,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     rows = {row.key: row for row in read_rows(path)}
     missing = [] if options.table_only else [key for key in keys if key not in rows]
+    ctx = ToolContext(
+        network=subject,
+        seed=options.seed,
+        home=settings.home,
+        artifacts=settings.home / "evals" / "editing",
+        cache=settings.home / "cache",
+    )
     for key in missing[: options.at_most]:
-        ctx = ToolContext(
-            network=subject,
-            seed=options.seed,
-            home=settings.home,
-            artifacts=settings.home / "evals" / "editing",
-            cache=settings.home / "cache",
-        )
-        row = judge(ctx, key[0], PLAN, swept=not options.no_sweep)
-        append_line(path, row.model_dump_json())
-        rows[key] = row
-        sys.stderr.write(f"{key[0]}: {row.seconds:.0f} processor seconds\n")
+        _keep(path, rows, judge(ctx, key[0], PLAN))
+    if not (options.table_only or options.no_sweep):
+        for row in [rows[key] for key in keys if key in rows]:
+            if missed(row) and not (row.refused or row.sweep):
+                _keep(path, rows, add_sweep(ctx, row, PLAN))
     chosen = [rows[key] for key in keys if key in rows]
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
@@ -170,6 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_atomic(options.out, text)
     sys.stdout.write(f"{visible(text)}\n")
     return 0
+
+
+def _keep(path: Path, rows: dict[tuple[str, str, str, int], Row], row: Row) -> None:
+    append_line(path, row.model_dump_json())
+    rows[row.key] = row
+    what = "swept" if row.sweep else "judged"
+    sys.stderr.write(f"{row.relation}: {what}, {row.seconds:.0f} processor seconds in all\n")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Plan(Record):
 
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(
-        depths=(0.5,),
+        depths=(0.45,),
         max_facts=40,
         max_templates=3,
         trial_records=64,
