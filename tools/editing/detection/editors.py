@@ -17,11 +17,17 @@ from dragoman.tools.editing.editor import read_records
 from dragoman.tools.editing.editors.base import Editor
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.records import EditRecord, ask, swap_objects
-from dragoman.tools.editing.training import Examples, Material, TrainingSettings, train_editor
+from dragoman.tools.editing.training import (
+    PUBLISHED_KL,
+    Examples,
+    Material,
+    TrainingSettings,
+    train_editor,
+)
 from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.language import LanguageSubject
 
-SETTINGS = TrainingSettings(max_epochs=3)
+SETTINGS = TrainingSettings(max_epochs=3, lambda_kl=PUBLISHED_KL)
 _RECORDS, _VALIDATION = 96, 24
 
 
