@@ -179,7 +179,7 @@ def _differences(rows: Sequence[Row]) -> list[str]:
         if gaps[0] is not None:
             told = ["none" if gap is None else _signed(*gap[:3]) for gap in gaps]
             lines.append(f"| {name} | {' | '.join(told)} | {gaps[0][3]} |")
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def _signed(value: float, low: float, high: float) -> str:
