@@ -106,11 +106,13 @@ def test_a_unit_without_a_rule_gets_no_nice_sentence(gallery: Gallery) -> None:
     table = gallery.survey.table
     red = table.holds(Colour(name="red")).astype(float)
     generator = np.random.default_rng(3)
-    shuffled = [generator.permutation(red) for _ in range(20)]
+    # Maps dealt to other images: as clumped as before, and about nothing.
+    maps = red.reshape(-1, PATCHES)
+    shuffled = [generator.permutation(maps).reshape(-1) for _ in range(20)]
     rules = [table.holds(Colour(name=name)).astype(float) for name in ("red", "green", "purple")]
     entries = entries_of(gallery, bench_for(gallery, [*rules, *shuffled]))
     assert [entry["caption"] for entry in entries[3:]] == [None] * 20
-    assert sum(entry["reason"] == NO_CAPTION for entry in entries[3:]) >= 10
+    assert sum(entry["reason"] == NO_CAPTION for entry in entries[3:]) >= 15
     assert sum(entry["caption"] is not None for entry in entries[:3]) == 3
 
 
