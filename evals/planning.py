@@ -171,9 +171,10 @@ _INTRODUCTION = """
 is run; the scene is an audit of `smollm2` with all relations. The questions were written before \
 the planner's words were read, and the planner was improved on a development split apart from \
 them. The author of the first forty also widened the fixed protocol's word lists: for those, take \
-its figures for an upper estimate. The other thirty, about `trace_fact`, `attribute_lens`, \
+its figures for an upper estimate. Thirty more, about `trace_fact`, `attribute_lens`, \
 `compare_relations`, `ablate_neurons` and `search_neurons`, were written by somebody who knew \
-these tools' purposes and nothing of the planner: what other people's wording gives is seen there.
+these tools' purposes and nothing of the planner: what other people's wording gives is seen there. \
+The last six, about `detect_errors`, are their template's author's again.
 
 - **tool**: the first test chosen uses an acceptable tool.
 - **arguments**: that, and every argument that the question settles (relation, layer, neurons, \

@@ -83,7 +83,10 @@ def apply(
     quick: _Quick = False,
     as_json: _Json = False,
 ) -> int:
-    """Edit one entity; show the text before and after, and the probabilities that moved."""
+    """Edit one entity: the text before and after, side by side.
+
+    The probabilities that moved stand below.
+    """
     arguments: JsonObject = {
         "relation": relation,
         "entity": entity,

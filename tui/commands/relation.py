@@ -278,7 +278,9 @@ def find(
     seed: _Seed = 0,
     as_json: _Json = False,
 ) -> int:
-    """Find the template that draws most of some pairs, or relations of entities alone.
+    """Find a relation of pairs, or of entities alone.
+
+    Of pairs: the template through which the subject knows most of them.
 
     Tried are yours, a chat model's, those of our relations and general ones. Half of the pairs or
     entities choose, the other half is reported. Of entities alone the relations are kept that the

@@ -195,7 +195,7 @@ def test_the_command_prints_one_object_and_writes_the_page(
     assert main(["--chat", "none", "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["planner"] == PROTOCOL
-    assert len(printed["questions"]) == 70
+    assert len(printed["questions"]) == 76
     kept = json.loads((tmp_path / "planning.json").read_text())
     assert kept == [printed]
 
@@ -204,7 +204,7 @@ def test_the_development_split_is_not_for_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--chat", "none", "--split", "development", "--out", str(tmp_path)]) == 0
-    assert "n = 30" in capsys.readouterr().out
+    assert "n = 32" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,12 +70,13 @@ def test_the_commands_are_the_documented_ones(call: Call) -> None:
             f"relation {name}"
             for name in ("fit", "lens", "edit", "trace", "compare", "list", "find")
         ),
+        *(f"edit {name}" for name in ("train", "apply", "detect", "list")),
         *("tool list", "tool describe", "tool run"),
         *("report list", "report show", "report export"),
         *("memory list", "memory search"),
         *("weights list", "weights pull", "weights verify"),
     }
-    groups = {"", "tool", "report", "memory", "weights", "relation"}
+    groups = {"", "tool", "report", "memory", "weights", "relation", "edit"}
     assert {" ".join(path) for path in COMMANDS} == documented | groups
 
 
@@ -93,7 +94,7 @@ def test_version(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["adit"], "No such command 'adit'. Did you mean 'audit'? (see `dragoman --help`)"),
+        (["adit"], "No such command 'adit'. Did you mean 'audit', 'edit'? (see `dragoman --help`)"),
         (["weights", "pul"], "Did you mean 'pull'"),
         (["audit", "--chat", "gpt"], "'gpt' is not one of 'auto', 'local', 'none', 'endpoint'"),
         (["audit", "--questoin", "x"], "No such option"),

@@ -197,7 +197,7 @@ def test_without_the_embedder_the_error_says_how_to_get_it(
         ("musical instruments", "words about music"),
         ("digits", "numbers of two digits"),
         ("dogs", "words about animals"),
-        ("gerunds", 'words ending in "-ing"'),
+        ("-ing forms of verbs", 'words ending in "-ing"'),
     ],
 )
 def test_real_embeddings_find_what_is_meant(
