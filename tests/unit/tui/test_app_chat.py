@@ -223,8 +223,11 @@ async def test_examples_by_keyboard_and_mouse(app: DragomanApp, Terminal: Any) -
         assert field.value == EXAMPLES[1]
         assert field.has_focus
         examples = app.chat.query_one("#examples", OptionList)
-        assert await pilot.click(examples, offset=(6, examples.size.height - 1))
-        await terminal.settle()
+        for _ in range(5):  # on a busy machine the page may still move by a line under the mouse
+            assert await pilot.click(examples, offset=(6, examples.size.height - 1))
+            await terminal.settle()
+            if field.value == EXAMPLES[2]:
+                break
         assert field.value == EXAMPLES[2]
 
 
