@@ -3,8 +3,9 @@
 Two ways lead to senses. *Clusters*: the words at the unit's active tokens are embedded and
 clustered, and the predicate search runs once for each cluster. *Disjuncts*: the alternatives of a
 caption that was found for the unit as a whole, those of like meaning put together. On planted
-units with two senses both are measured (docs/evals/planted_units.md); clusters find captions that
-the search as a whole misses, so they propose, and disjuncts tell the senses of whatever was chosen.
+units with two senses both are measured (`python -m dragoman.evals.planted_units`); clusters find
+captions that the search as a whole misses, so they propose, and disjuncts tell the senses of
+whatever was chosen.
 """
 
 from collections import Counter

@@ -19,7 +19,7 @@ from dragoman.tools.captioning.vision.patches import PATCHES, in_images
 from dragoman.tools.captioning.vision.senses import by_clusters
 
 TAU = 0.95
-"""As on the language side, until measured otherwise: see docs/evals/planted_vision.md."""
+"""That of the language side, not tuned on images: without it as many planted units are found."""
 CONCEPT_SEARCH = "concept search"
 _EXTENTS = (1, 2, 4, 8, 16, 32)
 _MOST_SENSES = 3
