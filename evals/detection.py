@@ -22,6 +22,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import Record, ToolResult
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
+from dragoman.evals.rows import append_line
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
@@ -77,15 +78,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def add_row(path: Path, row: Row) -> None:
     """Append one row, on a line of its own even after a line that was cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    whole = before[: before.rfind(b"\n") + 1]
-    line = f"{row.model_dump_json()}\n".encode()
-    if whole == before:
-        with path.open("ab") as opened:
-            opened.write(line)
-    else:
-        write_atomic(path, whole + line)
+    append_line(path, row.model_dump_json())
 
 
 def run_row(
