@@ -1,0 +1,164 @@
+"""Edits through the inverse of a relation's map against REMEDI's trained editor, on the same facts.
+
+`python -m dragoman.evals.inverse_editing` runs `edit_through_relation` with REMEDI beside it on
+relations of ours: the same held-out entities, new objects and probes for both, layer and rank of
+the map and layer and strength of the editor each chosen on the same validation entities. Each
+finished (relation, seed) is one line of a jsonl file: stopped at any moment, the same command goes
+on after the last line. A relation that cannot be edited is a row as well: it says why.
+"""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
+from dragoman.core.records import Record, ToolResult
+from dragoman.core.settings import Settings
+from dragoman.evals.inverse_editing_table import render
+from dragoman.evals.rows import append_line
+from dragoman.tools.circuits.edit_tool import edit_through_relation
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort
+from dragoman.tools.relations import load_relation
+from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
+from dragoman.tools.subjects.language import LanguageSubject
+
+RELATIONS = (
+    "adj_antonym",
+    "adj_comparative",
+    "animal_class",
+    "city_in_country",
+    "country_capital",
+    "country_demonym",
+    "name_country",
+    "verb_past_tense",
+)
+"""Two or more of each kind that the subject knows well: chosen by what is known, not by results."""
+
+
+class Row(Record):
+    """One relation on one seed, or why there is no figure."""
+
+    relation: str
+    content: str
+    """Content id of the relation: a changed file is not the same relation."""
+    subject_digest: str
+    effort: Effort
+    seed: int
+    seconds: float
+    """Of CPU time."""
+    result: ToolResult
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """What makes two rows the same piece of work."""
+        return (self.relation, self.content, self.subject_digest, self.effort, self.seed)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of earlier runs; a last line that was cut off by a stop is left out."""
+    if not path.exists():
+        return []
+    rows: dict[tuple[str, str, str, str, int], Row] = {}
+    lines = path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is no row of this eval") from None
+        rows[row.key] = row
+    return list(rows.values())
+
+
+def run_row(subject: LanguageSubject, relation: str, effort: Effort, seed: int) -> Row:
+    """`edit_through_relation` through the registry, with artifacts that nobody keeps."""
+    started = time.process_time()
+    arguments = edit_through_relation.parse(
+        {"relation": relation, "with_remedi": True, "effort": effort}
+    )
+    experiment = edit_through_relation.experiment(
+        arguments, subject_digest=subject.identity.digest, seed=seed
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        context = ToolContext(
+            network=subject, seed=seed, home=home, artifacts=home / "run", cache=home / "cache"
+        )
+        result = edit_through_relation.run(context, experiment)
+    return Row(
+        relation=relation,
+        content=load_relation(relation).content_id(),
+        subject_digest=subject.identity.digest,
+        effort=effort,
+        seed=seed,
+        seconds=round(time.process_time() - started, 1),
+        result=result,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing, then write the table; 1 if there is nothing to make it of."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dragoman.evals.inverse_editing", description=__doc__
+    )
+    parser.add_argument("relations", nargs="*", default=list(RELATIONS))
+    parser.add_argument("--subject", default=DEFAULT_SUBJECT)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--effort", choices=("quick", "full"), default="quick")
+    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--table-only", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    path = options.rows or settings.home / "evals" / "inverse_editing.jsonl"
+    subject = load_subject(options.subject, settings)
+    digest = subject.identity.digest
+    wanted = [
+        (name, load_relation(name).content_id(), digest, options.effort, options.seed)
+        for name in options.relations
+    ]
+    rows = {row.key: row for row in read_rows(path)}
+    missing = [] if options.table_only else [key for key in wanted if key not in rows]
+    for place, key in enumerate(missing, start=1):
+        row = run_row(subject, key[0], options.effort, options.seed)
+        append_line(path, row.model_dump_json())
+        rows[row.key] = row
+        said = row.result.error or row.result.summary
+        sys.stderr.write(f"{place} of {len(missing)}: {row.seconds:.0f} s: {visible(said)}\n")
+    chosen = [rows[key] for key in wanted if key in rows]
+    if not chosen:
+        sys.stderr.write("no row to make a table of\n")
+        return 1
+    named = [] if options.relations == list(RELATIONS) else options.relations
+    text = render(
+        [(row.relation, row.result) for row in chosen],
+        subject=subject.identity.name,
+        command=" ".join(
+            [
+                "python -m dragoman.evals.inverse_editing",
+                *named,
+                f"--seed {options.seed} --effort {options.effort}",
+            ]
+        ),
+        seconds=sum(row.seconds for row in chosen),
+        n_codes=len({row.result.experiment.code for row in chosen}),
+    )
+    if options.out is not None:
+        write_atomic(options.out, text)
+    sys.stdout.write(f"{visible(text)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # stopped: every finished row is kept
+        sys.exit(main())
+    sys.exit(130)
