@@ -9,8 +9,6 @@ so. The table is made from that file.
 import argparse
 import contextlib
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -19,51 +17,32 @@ from pydantic import ValidationError
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
-from dragoman.core.records import Record, ToolResult
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
 from dragoman.evals.rows import append_line
-from dragoman.tools.context import ToolContext
+from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
-from dragoman.tools.registry import Effort
 from dragoman.tools.relations import list_relations, load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
-from dragoman.tools.subjects.language import LanguageSubject
 
 
-class Row(Record):
-    """One relation on one seed, or why there is no figure."""
+class Row(ToolRow):
+    """One relation and question on one seed, or why there is no figure."""
 
-    relation: str
     question: Question
-    content: str
-    """Content id of the relation: a changed file is not the same relation."""
-    subject_digest: str
-    effort: Effort
-    seed: int
-    seconds: float
-    """Of CPU time."""
-    result: ToolResult
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, int]:
+    def key(self) -> tuple[str, ...]:
         """What makes two rows the same piece of work."""
-        return (
-            self.relation,
-            self.question,
-            self.content,
-            self.subject_digest,
-            self.effort,
-            self.seed,
-        )
+        return (self.question, *super().key)
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of earlier runs; a last line that was cut off by a stop is left out."""
     if not path.exists():
         return []
-    rows: dict[tuple[str, ...] | tuple[str, str, str, str, str, int], Row] = {}
+    rows: dict[tuple[str, ...], Row] = {}
     lines = path.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
@@ -79,33 +58,6 @@ def read_rows(path: Path) -> list[Row]:
 def add_row(path: Path, row: Row) -> None:
     """Append one row, on a line of its own even after a line that was cut off."""
     append_line(path, row.model_dump_json())
-
-
-def run_row(
-    subject: LanguageSubject, relation: str, question: Question, effort: Effort, seed: int
-) -> Row:
-    """`detect_errors` through the registry, with artifacts that nobody keeps."""
-    started = time.process_time()
-    arguments = detect_errors.parse({"relation": relation, "question": question, "effort": effort})
-    experiment = detect_errors.experiment(
-        arguments, subject_digest=subject.identity.digest, seed=seed
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        context = ToolContext(
-            network=subject, seed=seed, home=home, artifacts=home / "run", cache=home / "cache"
-        )
-        result = detect_errors.run(context, experiment)
-    return Row(
-        relation=relation,
-        question=question,
-        content=load_relation(relation).content_id(),
-        subject_digest=subject.identity.digest,
-        effort=effort,
-        seed=seed,
-        seconds=round(time.process_time() - started, 1),
-        result=result,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,19 +79,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     digest = subject.identity.digest
     wanted = [
         (
-            name,
             options.question,
+            name,
             load_relation(name).content_id(),
             digest,
             options.effort,
-            options.seed,
+            str(options.seed),
         )
         for name in names
     ]
     rows = {row.key: row for row in read_rows(path)}
     missing = [] if options.table_only else [key for key in wanted if key not in rows]
     for place, key in enumerate(missing, start=1):
-        row = run_row(subject, key[0], options.question, options.effort, options.seed)
+        found = run_tool(
+            detect_errors,
+            subject,
+            key[1],
+            options.effort,
+            options.seed,
+            {"question": options.question},
+        )
+        row = Row(question=options.question, **dict(found))
         add_row(path, row)
         rows[row.key] = row
         _say(

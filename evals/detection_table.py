@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dragoman.core.escaping import visible
 from dragoman.core.records import Measurement, ToolResult
+from dragoman.evals.cells import line, plain, ranged
 from dragoman.tools.editing.detection.methods import (
     ANOTHER_ENTITY,
     COMBINED,
@@ -74,21 +75,19 @@ def _line(name: str, result: ToolResult) -> str:
         f"`{name}`",
         str(found.n),
         str(result.output["errors_tested"]),
-        _ranged(found),
-        _ranged(_control(result, "phi", CONFIDENCE)),
-        _ranged(lead),
+        ranged(found),
+        ranged(_control(result, "phi", CONFIDENCE)),
+        ranged(lead),
         "" if task is None else f"{task.baseline:.2f}",
         *(
-            _plain(_control(result, "phi", scope))
+            plain(_control(result, "phi", scope))
             for scope in (STATED_OBJECT, ANOTHER_ENTITY, UNTRAINED, TWIN, COMBINED)
         ),
-        _plain(roc),
+        plain(roc),
         "" if after is None else f"{after.baseline:.2f} → {after.value:.2f}",
         str(result.output["entity_layers"]),
     )
-    return (
-        "| " + " | ".join(visible(cell, one_line=True).replace("|", "\\|") for cell in cells) + " |"
-    )
+    return line(cells)
 
 
 def _counts(judged: Sequence[tuple[str, ToolResult]]) -> list[str]:
@@ -161,14 +160,3 @@ def _value(result: ToolResult, scope: str) -> float:
     found = _control(result, "phi", scope)
     assert found is not None
     return found.value
-
-
-def _ranged(measured: Measurement | None) -> str:
-    if measured is None:
-        return ""
-    low, high = measured.ci95
-    return f"{measured.value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _plain(measured: Measurement | None) -> str:
-    return "" if measured is None else f"{measured.value:.2f}"

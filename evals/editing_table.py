@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from dragoman.core.escaping import visible
-from dragoman.core.records import Measurement
+from dragoman.evals.cells import line, ranged
 from dragoman.evals.editing_row import Row
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
 from dragoman.tools.editing.selection import StrengthTrial
@@ -91,15 +91,15 @@ def _line(row: Row) -> str:
         str(row.n_entities),
         str(row.layer),
         f"{row.strength:g}",
-        *(_number(row.figure(metric)) for metric in GOALS),
+        *(ranged(row.figure(metric)) for metric in GOALS),
         "none" if change is None else f"{change:+.1%}",
-        _number(row.figure("essence")),
-        _number(harmonic),
+        ranged(row.figure("essence")),
+        ranged(harmonic),
         "" if harmonic is None else f"{rival} {harmonic.baseline:.2f}",
         f"{row.lead[0]:+.2f} [{row.lead[1]:+.2f}, {row.lead[2]:+.2f}]",
         ", ".join(missed(row)) or "none",
     )
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return line(cells)
 
 
 def _counts(rows: Sequence[Row]) -> list[str]:
@@ -148,7 +148,7 @@ def _methods(rows: Sequence[Row]) -> list[str]:
         for column in columns:
             values = [value for row in rows if (value := row.of(method, column)) is not None]
             cells.append(f"{fmean(values):.2f}" if values else "")
-        lines.append(f"| {_cell(method)} | " + " | ".join(cells) + " |")
+        lines.append(line([method, *cells]))
     return lines
 
 
@@ -204,14 +204,3 @@ def _trial(trial: StrengthTrial) -> str:
     )
     figures = " / ".join("none" if one is None else f"{one:.2f}" for one in shown)
     return f"{figures} → {trial.score:.2f}"
-
-
-def _number(measured: Measurement | None) -> str:
-    if measured is None:
-        return "none"
-    low, high = measured.ci95
-    return f"{measured.value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _cell(text: str) -> str:
-    return visible(text, one_line=True).replace("|", "\\|")

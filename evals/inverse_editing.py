@@ -10,8 +10,6 @@ on after the last line. A relation that cannot be edited is a row as well: it sa
 import argparse
 import contextlib
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,16 +17,13 @@ from pydantic import ValidationError
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
-from dragoman.core.records import Record, ToolResult
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
 from dragoman.evals.rows import append_line
+from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
-from dragoman.tools.context import ToolContext
-from dragoman.tools.registry import Effort
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
-from dragoman.tools.subjects.language import LanguageSubject
 
 RELATIONS = (
     "adj_antonym",
@@ -43,66 +38,21 @@ RELATIONS = (
 """Two or more of each kind that the subject knows well: chosen by what is known, not by results."""
 
 
-class Row(Record):
-    """One relation on one seed, or why there is no figure."""
-
-    relation: str
-    content: str
-    """Content id of the relation: a changed file is not the same relation."""
-    subject_digest: str
-    effort: Effort
-    seed: int
-    seconds: float
-    """Of CPU time."""
-    result: ToolResult
-
-    @property
-    def key(self) -> tuple[str, str, str, str, int]:
-        """What makes two rows the same piece of work."""
-        return (self.relation, self.content, self.subject_digest, self.effort, self.seed)
-
-
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ToolRow]:
     """The rows of earlier runs; a last line that was cut off by a stop is left out."""
     if not path.exists():
         return []
-    rows: dict[tuple[str, str, str, str, int], Row] = {}
+    rows: dict[tuple[str, ...], ToolRow] = {}
     lines = path.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            row = Row.model_validate_json(line)
+            row = ToolRow.model_validate_json(line)
         except ValidationError:
             if number == len(lines):
                 break
             raise ValueError(f"{path}: line {number} is no row of this eval") from None
         rows[row.key] = row
     return list(rows.values())
-
-
-def run_row(subject: LanguageSubject, relation: str, effort: Effort, seed: int) -> Row:
-    """`edit_through_relation` through the registry, with artifacts that nobody keeps."""
-    started = time.process_time()
-    arguments = edit_through_relation.parse(
-        {"relation": relation, "with_remedi": True, "effort": effort}
-    )
-    experiment = edit_through_relation.experiment(
-        arguments, subject_digest=subject.identity.digest, seed=seed
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        context = ToolContext(
-            network=subject, seed=seed, home=home, artifacts=home / "run", cache=home / "cache"
-        )
-        result = edit_through_relation.run(context, experiment)
-    return Row(
-        relation=relation,
-        content=load_relation(relation).content_id(),
-        subject_digest=subject.identity.digest,
-        effort=effort,
-        seed=seed,
-        seconds=round(time.process_time() - started, 1),
-        result=result,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,13 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     wanted = [
-        (name, load_relation(name).content_id(), digest, options.effort, options.seed)
+        (name, load_relation(name).content_id(), digest, options.effort, str(options.seed))
         for name in options.relations
     ]
     rows = {row.key: row for row in read_rows(path)}
     missing = [] if options.table_only else [key for key in wanted if key not in rows]
     for place, key in enumerate(missing, start=1):
-        row = run_row(subject, key[0], options.effort, options.seed)
+        row = run_tool(
+            edit_through_relation,
+            subject,
+            key[0],
+            options.effort,
+            options.seed,
+            {"with_remedi": True},
+        )
         append_line(path, row.model_dump_json())
         rows[row.key] = row
         said = row.result.error or row.result.summary

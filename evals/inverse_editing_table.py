@@ -5,6 +5,7 @@ from statistics import fmean
 
 from dragoman.core.escaping import visible
 from dragoman.core.records import Measurement, ToolResult
+from dragoman.evals.cells import line, plain, ranged
 from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED, UNMAPPED
 from dragoman.tools.editing.directions import PREFIX, RANDOM
 from dragoman.tools.editing.metrics import harmonic_mean
@@ -76,13 +77,11 @@ def _line(name: str, result: ToolResult) -> str:
         f"`{name}`",
         "" if first is None else str(first.n),
         f"{result.output['layer']}, {result.output['rank']}",
-        *(_ranged(_find(result, "efficacy", scope)) for scope in METHODS[:2]),
-        *(_plain(_find(result, "efficacy", scope)) for scope in METHODS[2:]),
-        *(_ranged(_find(result, metric, scope)) for metric in METRICS[1:] for scope in METHODS[:2]),
+        *(ranged(_find(result, "efficacy", scope)) for scope in METHODS[:2]),
+        *(plain(_find(result, "efficacy", scope)) for scope in METHODS[2:]),
+        *(ranged(_find(result, metric, scope)) for metric in METRICS[1:] for scope in METHODS[:2]),
     ]
-    return (
-        "| " + " | ".join(visible(cell, one_line=True).replace("|", "\\|") for cell in cells) + " |"
-    )
+    return line(cells)
 
 
 def _means(results: Sequence[ToolResult]) -> list[str]:
@@ -102,7 +101,7 @@ def _means(results: Sequence[ToolResult]) -> list[str]:
         cells.append(
             _mean([one for result in results if (one := balance(result, scope)) is not None])
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(line(cells))
     pairs = [(balance(result, ""), balance(result, REMEDI)) for result in results]
     both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
     ahead, equal = sum(a > b for a, b in both), sum(a == b for a, b in both)
@@ -116,14 +115,3 @@ def _means(results: Sequence[ToolResult]) -> list[str]:
 
 def _mean(values: Sequence[float]) -> str:
     return f"{fmean(values):.2f}" if values else ""
-
-
-def _ranged(measured: Measurement | None) -> str:
-    if measured is None:
-        return "none"
-    low, high = measured.ci95
-    return f"{measured.value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _plain(measured: Measurement | None) -> str:
-    return "" if measured is None else f"{measured.value:.2f}"

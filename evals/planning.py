@@ -20,6 +20,7 @@ from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.records import Measurement, canonical_json
 from dragoman.core.settings import load_settings
+from dragoman.evals.cells import cell
 from dragoman.evals.planning_scores import PROTOCOL, Outcome, Planned, evaluate
 from dragoman.evals.questions import Question, read_questions
 
@@ -33,14 +34,14 @@ def render(outcomes: Sequence[Outcome], questions: Sequence[Question]) -> str:
         cells = [f"{each.value:.2f} ({_interval(each)})" for each in outcome.measurements]
         n_failed = outcome.measurements[0].n_failed
         rows.append(
-            f"| {_cell(outcome.planner)} | {' | '.join(cells)} | {n_failed} | `{outcome.command}` |"
+            f"| {cell(outcome.planner)} | {' | '.join(cells)} | {n_failed} | `{outcome.command}` |"
         )
     by_lot = outcomes[0].chance
     lot = (
         f"| a template drawn by lot | {by_lot.tool:.2f} | {by_lot.arguments:.3f} "
         f"| {by_lot.either:.2f} | | |"
     )
-    header = " | ".join(_cell(outcome.planner) for outcome in outcomes)
+    header = " | ".join(cell(outcome.planner) for outcome in outcomes)
     lines = [
         _INTRODUCTION.format(n=len(questions), by_tool=by_lot.tool_among_tools).strip(),
         "",
@@ -58,7 +59,7 @@ def render(outcomes: Sequence[Outcome], questions: Sequence[Question]) -> str:
     ]
     for index, question in enumerate(questions):
         chosen = " | ".join(_verdict(outcome.questions[index]) for outcome in outcomes)
-        lines.append(f"| {_cell(question.question)} | {chosen} |")
+        lines.append(f"| {cell(question.question)} | {chosen} |")
     return "\n".join(lines) + "\n"
 
 
@@ -147,17 +148,12 @@ def _verdict(planned: Planned) -> str:
         for name, value in call.arguments.items()
         if name in {"relation", "layer", "neurons", "entity", "new_object", "prompt", "answer"}
     )
-    return f"{_mark(planned)} {call.tool}: {_cell(told)}"
+    return f"{_mark(planned)} {call.tool}: {cell(told)}"
 
 
 def _interval(measurement: Measurement) -> str:
     low, high = measurement.ci95
     return f"{low:.2f} to {high:.2f}"
-
-
-def _cell(text: str) -> str:
-    """Foreign text for a cell of a Markdown table."""
-    return visible(text, one_line=True).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _tell(text: str) -> None:

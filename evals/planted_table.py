@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dragoman.core.escaping import visible
 from dragoman.core.records import Measurement
+from dragoman.evals.cells import line, ranged
 
 
 class Row(NamedTuple):
@@ -92,14 +93,14 @@ def _line(row: Row, verdict: str) -> str:
         f"`{row.method}`",
         row.planted,
         row.metric,
-        _number(measured),
+        ranged(measured),
         "" if measured is None else f"{measured.baseline:.2f}",
-        _number(row.twin),
+        ranged(row.twin),
         "" if measured is None else str(measured.n),
         verdict,
         row.remark,
     )
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return line(cells)
 
 
 def _outcome(table: Table) -> str:
@@ -111,14 +112,3 @@ def _outcome(table: Table) -> str:
         f"- Planted with seed {table.seed}: {n_right} of {len(table.rows)} rows as they have to "
         f"be{'. ' + visible(said, one_line=True) if said else ''}."
     )
-
-
-def _number(measured: Measurement | None) -> str:
-    if measured is None:
-        return "none"
-    low, high = measured.ci95
-    return f"{measured.value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _cell(text: str) -> str:
-    return visible(text, one_line=True).replace("|", "\\|")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from dragoman.core.escaping import visible
+from dragoman.evals.cells import cell, line, two_digits
 from dragoman.tools.statistics import wilson
 
 GOAL_PLAIN, GOAL_COMPOSED, GOAL_FALSE = 0.9, 0.7, 0.02
@@ -206,45 +206,38 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
             if not outcome.recovered:
                 why = "claimed" if outcome.claimed else "not claimed"
                 lines.append(
-                    f"- seed {trial.seed}, {_cell(outcome.name)}: "
-                    f"{_cell(outcome.caption) or 'no candidate'} ({why}; fresh texts "
-                    f"{_two(outcome.accuracy)}, against its rival {_two(outcome.apart)})"
+                    f"- seed {trial.seed}, {cell(outcome.name)}: "
+                    f"{cell(outcome.caption) or 'no candidate'} ({why}; "
+                    f"fresh texts {two_digits(outcome.accuracy)}, "
+                    f"against its rival {two_digits(outcome.apart)})"
                 )
     return lines or ["Nothing: all were recovered."]
 
 
 def _false(claims: Mapping[str, Sequence[str]]) -> list[str]:
     lines = [
-        f"- {name}: {_cell(claim)}" for name, listed in claims.items() for claim in listed if claim
+        f"- {name}: {cell(claim)}" for name, listed in claims.items() for claim in listed if claim
     ]
     return lines or ["None."]
 
 
 def _line(outcome: Outcome) -> str:
     cells = (
-        _cell(outcome.name),
-        _cell(outcome.caption),
+        outcome.name,
+        outcome.caption,
         str(outcome.n_senses),
-        _two(outcome.detection),
-        _two(outcome.floor),
-        _two(outcome.accuracy),
-        _two(outcome.apart),
+        two_digits(outcome.detection),
+        two_digits(outcome.floor),
+        two_digits(outcome.accuracy),
+        two_digits(outcome.apart),
         "recovered" if outcome.recovered else "MISSED",
     )
-    return "| " + " | ".join(cells) + " |"
+    return line(cells)
 
 
 def _listed(trials: Sequence[Trial]) -> str:
-    return ", ".join(_two(trial.bar.get("simulation")) for trial in trials)
+    return ", ".join(two_digits(trial.bar.get("simulation")) for trial in trials)
 
 
 def _mean(trials: Sequence[Trial], value: Callable[[Trial], float]) -> float:
     return sum(map(value, trials)) / len(trials)
-
-
-def _two(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"
-
-
-def _cell(text: str) -> str:
-    return visible(text, one_line=True).replace("|", "\\|")

@@ -8,6 +8,7 @@ import numpy as np
 
 from dragoman.core.escaping import visible
 from dragoman.core.records import Measurement
+from dragoman.evals.cells import line, plain, ranged
 from dragoman.tools.circuits.measuring import (
     WHOLE,
     measure_causality,
@@ -153,27 +154,27 @@ def render(
 
 def _line(judged: Judged) -> str:
     faithfulness, causality = judged.faithfulness, judged.causality
-    ranged = ""
+    spread = ""
     if len(judged.by_split) > 1:
-        ranged = f"{min(judged.by_split):.2f} to {max(judged.by_split):.2f}"
+        spread = f"{min(judged.by_split):.2f} to {max(judged.by_split):.2f}"
     cells = (
         f"`{judged.name}`",
         judged.kind,
         str(judged.n_splits),
         f"{judged.known.value:.2f}",
         "" if faithfulness is None else str(faithfulness.n),
-        _number(faithfulness),
-        ranged,
+        ranged(faithfulness),
+        spread,
         _control(faithfulness),
-        _plain(judged.check(WHOLE)),
-        _plain(judged.check("recall_at_3")),
-        _number(causality),
+        plain(judged.check(WHOLE)),
+        plain(judged.check("recall_at_3")),
+        ranged(causality),
         _control(causality),
-        _plain(judged.check("causality", CUT)),
-        _plain(judged.check("causality", SWAPPED_H)),
+        plain(judged.check("causality", CUT)),
+        plain(judged.check("causality", SWAPPED_H)),
         judged.verdict.label,
     )
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return line(cells)
 
 
 def _means(judged: Sequence[Judged]) -> list[str]:
@@ -242,20 +243,5 @@ def _mean(values: Sequence[float]) -> str:
     return f"{value:.2f} [{min(low, value):.2f}, {max(high, value):.2f}]"
 
 
-def _number(measured: Measurement | None) -> str:
-    if measured is None:
-        return "none"
-    low, high = measured.ci95
-    return f"{measured.value:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def _control(measured: Measurement | None) -> str:
     return "" if measured is None else f"{measured.control} {measured.baseline:.2f}"
-
-
-def _plain(measured: Measurement | None) -> str:
-    return "" if measured is None else f"{measured.value:.2f}"
-
-
-def _cell(text: str) -> str:
-    return visible(text, one_line=True).replace("|", "\\|")

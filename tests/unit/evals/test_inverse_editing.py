@@ -3,9 +3,11 @@
 import pytest
 
 from dragoman.core.records import Experiment, Measurement, ToolResult
-from dragoman.evals.inverse_editing import Row, read_rows
-from dragoman.evals.inverse_editing_table import METRICS, REMEDI, SWAPPED, balance, render
+from dragoman.evals.inverse_editing import read_rows
+from dragoman.evals.inverse_editing_table import METRICS, balance, render
 from dragoman.evals.rows import append_line
+from dragoman.evals.tool_rows import ToolRow
+from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED
 
 
 def _measured(metric: str, value: float, scope: str = "") -> Measurement:
@@ -21,7 +23,7 @@ def _measured(metric: str, value: float, scope: str = "") -> Measurement:
     )
 
 
-def _row(relation: str, inverse: float, remedi: float) -> Row:
+def _row(relation: str, inverse: float, remedi: float) -> ToolRow:
     experiment = Experiment(
         tool="edit_through_relation",
         arguments={"relation": relation},
@@ -29,7 +31,7 @@ def _row(relation: str, inverse: float, remedi: float) -> Row:
         seed=0,
         code="e",
     )
-    return Row(
+    return ToolRow(
         relation=relation,
         content="c",
         subject_digest="d",
@@ -104,4 +106,4 @@ def test_rows_survive_a_line_that_was_cut_off(tmp_path):
     path.write_text(f"nothing\n{line}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 1 is no row"):
         read_rows(path)
-    assert Row.model_validate_json(line).key == LINEAR.key
+    assert ToolRow.model_validate_json(line).key == LINEAR.key

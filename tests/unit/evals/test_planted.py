@@ -76,7 +76,7 @@ def test_table_counts_what_passed_and_escapes_cells() -> None:
     fine, bad = row(True, HIGH, LOW), row(True, LOW, None)._replace(remark="a|b\u202e\n")
     text = render([Table(0, (fine, bad)), Table(4, (fine,))], "make it", 90.0)
     assert "0.90 [0.85, 0.95] | 0.10 | 0.12 [0.07, 0.17] | 20 | recovered" in text
-    assert "a\\|b\\u202e\\n |" in text
+    assert "a\\|b\\\\u202e\\\\n |" in text
     assert (
         "seed 0: 1 of 2 rows as they have to be. edit_representation, a fact, efficacy: MISSED."
         in text

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from pydantic import TypeAdapter
@@ -16,12 +16,42 @@ from dragoman.agent.reporting import Damaged
 from dragoman.core.errors import DragomanError, IntegrityError
 from dragoman.core.events import EventSink, RunEvent
 from dragoman.core.protocols import Cancelled, stop_if
+from dragoman.core.records import ToolResult
 from dragoman.core.report import Report, ReportRow
 from dragoman.tui.app import DragomanApp
+from dragoman.tui.cli import run
 from dragoman.tui.widgets.question_input import QuestionInput
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 _EVENTS = TypeAdapter(list[RunEvent])
+
+
+class Said(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> ToolResult:
+        return ToolResult.model_validate_json(self.out)
+
+
+Call: TypeAlias = Callable[..., Said]
+
+
+@pytest.fixture
+def call(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`dragoman`, with the words that the module has in `COMMAND` before those given."""
+    before: Sequence[str] = getattr(request.module, "COMMAND", ())
+
+    def calling(*arguments: str) -> Said:
+        code = run([*before, *arguments])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return calling
 
 
 @dataclass

@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer
@@ -19,26 +18,9 @@ from dragoman.core.errors import (
     UserError,
 )
 from dragoman.tui import cli
-from dragoman.tui.cli import app, run
+from dragoman.tui.cli import app
 
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
+from .conftest import Call, Said
 
 
 def every_command(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -17,7 +17,10 @@ from dragoman.core.events import EventSink, RunEvent
 from dragoman.core.protocols import Cancelled
 from dragoman.core.report import Outcome, Report
 from dragoman.core.settings import load_settings
-from dragoman.tui.cli import run
+
+from .conftest import Call
+
+COMMAND = ("audit",)
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 QUESTION = ("--question", "Does it know capitals?", "--chat", "none")
@@ -65,25 +68,6 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tiny_subject: Any) -> Recorded:
     monkeypatch.setattr("dragoman.agent.audit.run_audit", player)
     monkeypatch.setattr("dragoman.agent.workbench.Workbench.subject", tiny_subject)
     return player
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(["audit", *arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
 
 
 @pytest.mark.parametrize(

@@ -1,35 +1,17 @@
 """`dragoman edit`: on the planted subject saved to a folder."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 
 from dragoman.core.records import ToolResult
 from dragoman.tools.subjects.planted import plant
-from dragoman.tui.cli import run
 
+from .conftest import Call
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(["edit", *arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
+COMMAND = ("edit",)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """`dragoman relation`: on the planted subject saved to a folder."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,27 +12,11 @@ from dragoman.tools.circuits.batch import ROWS_FILE
 from dragoman.tools.circuits.lens import LensMap
 from dragoman.tools.relations import read_relation
 from dragoman.tools.subjects.planted import plant
-from dragoman.tui.cli import run
 from dragoman.tui.commands.heat_map import shade
 
+from .conftest import Call
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(["relation", *arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
+COMMAND = ("relation",)
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,19 @@
 """`dragoman report` on a shelf with one recorded report and a damaged one."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from dragoman.agent.reporting import ReportShelf
 from dragoman.core.report import Report
 from dragoman.core.settings import load_settings
-from dragoman.tui.cli import run
+
+from .conftest import Call, Said
+
+COMMAND = ("report",)
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(["report", *arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -14,30 +13,11 @@ from dragoman.core.records import ToolResult
 from dragoman.tools.catalogue import TOOLS
 from dragoman.tui.cli import run
 
+from .conftest import Call
+
+COMMAND = ("tool",)
+
 PROMPT = '{"prompt": "The capital of France is"}'
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> ToolResult:
-        return ToolResult.model_validate_json(self.out)
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def calling(*arguments: str) -> Said:
-        code = run(["tool", *arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return calling
 
 
 @pytest.fixture(scope="module")
