@@ -1,31 +1,52 @@
 """Captions of real neurons; numbers in assertions are bounds, not the figures of one machine."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dragoman.tools.captioning import tool as captioning
+from dragoman.tools.captioning import corpus as sampling
+from dragoman.tools.captioning.corpus import sample_corpus
+from dragoman.tools.captioning.describing import table_of
 from dragoman.tools.captioning.tool import caption_neurons
+from dragoman.tools.captioning.units import read_units
 from dragoman.tools.context import ToolContext
 
+ROOT = Path(__file__).parents[2]
 LAYER = 12
-NEURONS = [1381, 726, 1215, 1064]
-"""From the draw numpy.random.default_rng(5); the first answers to line breaks."""
+NEURONS = [1381, 726]
+"""From the draw numpy.random.default_rng(5); the first answers to ends of sentences."""
+DOCUMENTS = 64
+LEAST_WORDS = 12
+
+
+def paragraphs():
+    """Our own documentation, so that no text has to be sampled."""
+    files = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [block.strip() for file in files for block in file.read_text("utf-8").split("\n\n")]
+    return [block for block in blocks if len(block.split()) >= LEAST_WORDS]
 
 
 @pytest.fixture(scope="module")
-def result(smollm2, tmp_path_factory):
+def context(smollm2, weights_home, tmp_path_factory):
     home: Path = tmp_path_factory.mktemp("home")
-    context = ToolContext(smollm2, 0, home, home / "artifacts" / "x", home / "cache")
-    arguments = caption_neurons.parse({"layer": LAYER, "neurons": [*NEURONS], "effort": "quick"})
-    experiment = caption_neurons.experiment(
-        arguments, subject_digest=smollm2.identity.digest, seed=0
+    weights = weights_home / "weights"
+    return ToolContext(smollm2, 0, home, home / "artifacts" / "x", home / "cache", weights=weights)
+
+
+@pytest.fixture(scope="module")
+def result(context):
+    corpus = context.home / "documentation.jsonl"
+    chosen = np.random.default_rng(0).permutation(paragraphs())[:DOCUMENTS]
+    corpus.write_text("".join(json.dumps({"text": str(each)}) + "\n" for each in chosen), "utf-8")
+    arguments = caption_neurons.parse(
+        {"layer": LAYER, "neurons": NEURONS, "effort": "quick", "corpus": str(corpus)}
     )
-    # Half the texts of a quick run: sampling them is nearly all that this takes.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(captioning.DOCUMENTS, "quick", 100)
-        return caption_neurons.run(context, experiment)
+    digest = context.subject.identity.digest
+    experiment = caption_neurons.experiment(arguments, subject_digest=digest, seed=0)
+    return caption_neurons.run(context, experiment)
 
 
 @pytest.mark.weights
@@ -51,3 +72,16 @@ def test_every_exemplar_exceeds_the_units_own_threshold(result):
     for entry in result.output["captions"]:
         assert entry["exemplars"]
         assert all(each["activation"] > entry["threshold"] for each in entry["exemplars"])
+
+
+@pytest.mark.weights
+def test_the_subject_writes_texts_on_which_its_units_can_be_read(context, monkeypatch):
+    monkeypatch.setattr(sampling, "SHARD_DOCUMENTS", 6)
+    corpus = sample_corpus(context, 6, tokens=10)
+    assert len(set(corpus.documents)) == 6
+    assert len({each.split()[0] for each in corpus.documents if each.split()}) > 2
+    table = table_of(replace(context, weights=context.home), corpus.documents)
+    activations = read_units(context, corpus.documents, table, LAYER, NEURONS)
+    assert activations.shape == (table.n, len(NEURONS))
+    assert 40 <= table.n <= 60
+    assert (activations.std(axis=0) > 0).all()

@@ -20,6 +20,7 @@ import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from dragoman.tools.registry import Effort
 from dragoman.tools.statistics import bootstrap
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.language import Batch, LanguageSubject
+from dragoman.tools.subjects.resuming import output_shapes, resuming
 
 Intervention: TypeAlias = Literal["mean", "zero", "amplify"]
 Target: TypeAlias = Literal["named", "continuation"]
@@ -146,7 +148,6 @@ class CausalCheck:
         self._context, self._captioner, self._documents = context, captioner, documents
         self._subject, self._site = context.subject, Site(layer=layer, kind="mlp_act")
         self._density, self._effort = density, effort
-        self._vocabulary: TokenTable | None = None
 
     def check(self, column: int, neuron: int, predicate: Predicate | None) -> Causes | None:
         """`causal_effect` and its variants, for the captioner's `column`; None with too few texts.
@@ -199,11 +200,11 @@ class CausalCheck:
         """The tokens of which a predicate holds; None where it names none, or nearly all."""
         if predicate is None:
             return None
-        if self._vocabulary is None:
-            self._vocabulary = vocabulary_table(self._subject)
-        table = self._vocabulary
+        table = vocabulary_table(self._subject)
         chosen = np.zeros(self._subject.d_vocab, dtype=bool)
         chosen[table.document[holds(predicate, table)]] = True
+        # Hardly any two units are said to name the same: what each adds is not kept.
+        table.columns.clear()
         return chosen if 0 < chosen.mean() < _NAMEABLE else None
 
     @torch.no_grad()
@@ -217,7 +218,10 @@ class CausalCheck:
     ) -> dict[Target, Effects]:
         """Effects of setting the unit to `level`, and of moving each matched unit by as much."""
         past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-        with self._subject.capture([self._site]) as taken:
+        # What the blocks below give is the same whichever unit is moved: they run once.
+        below = self._subject.blocks[: self._site.layer]
+        resid = Site(layer=self._site.layer, kind="resid_pre")
+        with self._subject.capture([resid, self._site]) as taken, output_shapes(below) as shapes:
             clean = self._scores(spots, past, None, named)
         change = level - taken[self._site][..., neuron]
         units = [neuron, *matched]
@@ -229,7 +233,8 @@ class CausalCheck:
                 start, len(units), f"checking what unit {self._site.layer}.{neuron} causes"
             )
             chosen = units[start : start + at_once]
-            moved = self._scores(spots, past, _Move(chosen, change), named)
+            with resuming(below, shapes, taken[resid].repeat(len(chosen), 1, 1)):
+                moved = self._scores(spots, past, _Move(chosen, change), named)
             for aim, scores in moved.items():
                 rows[aim].append(clean[aim] - scores)
         found = {aim: np.concatenate(parts) for aim, parts in rows.items()}
@@ -330,12 +335,22 @@ def output_norms(subject: LanguageSubject, layer: int) -> Float[ndarray, " neuro
 
 
 def vocabulary_table(subject: LanguageSubject) -> TokenTable:
-    """Each token of the vocabulary as a text of its own; document numbers are token ids."""
-    special = set(subject.tokenizer.all_special_ids)
-    texts = [
-        "" if token in special else subject.token_text(token) for token in range(subject.d_vocab)
-    ]
-    return token_table(texts, subject.tokenizer)
+    """Each token of the vocabulary as a text of its own; document numbers are token ids.
+
+    Made once for a subject: it takes seconds, and a batch asks for it group by group.
+    """
+    table = _VOCABULARIES.get(subject)
+    if table is None:
+        special = set(subject.tokenizer.all_special_ids)
+        texts = [
+            "" if token in special else subject.token_text(token)
+            for token in range(subject.d_vocab)
+        ]
+        table = _VOCABULARIES[subject] = token_table(texts, subject.tokenizer)
+    return table
+
+
+_VOCABULARIES: WeakKeyDictionary[LanguageSubject, TokenTable] = WeakKeyDictionary()
 
 
 def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:

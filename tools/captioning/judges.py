@@ -15,17 +15,16 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning.senses import Vectors
 from dragoman.tools.statistics import Z95, Interval
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.likelihood import log_probs_after
 
 NEUTRAL = "various unrelated passages"
 _FRAME = "The following is a passage with {}:\n\n"
-_BATCH = 32
 
 
 class Judge(Protocol):
@@ -70,20 +69,9 @@ class LikelihoodJudge:
             dtype=np.float64,
         )
 
-    @torch.no_grad()
     def _nll(self, caption: str, texts: Sequence[str]) -> list[float]:
-        opening = _FRAME.format(caption)
-        n_given = len(self._subject.token_ids(opening))
-        values: list[float] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = self._subject.batch([opening + text for text in texts[start : start + _BATCH]])
-            log_probs = self._subject.all_logits(batch)[:, :-1].log_softmax(-1)
-            taken = log_probs.gather(-1, batch.ids[:, 1:, None])[..., 0]
-            # Position p of `taken` is the probability of token p + 1.
-            read = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
-            totals = (taken * read).sum(-1) / read.sum(-1).clamp(min=1)
-            values += [-float(value) for value in totals]
-        return values
+        read = log_probs_after(self._subject, _FRAME.format(caption), texts)
+        return [-float(each.sum()) / max(len(each), 1) for each in read]
 
 
 class Separation(NamedTuple):

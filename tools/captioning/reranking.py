@@ -19,21 +19,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
-from torch import Tensor
 
 from dragoman.tools.captioning.tokens import Column
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.likelihood import log_probs_after
 
 TAU = 0.95
 """MILAN uses 0.2, with both terms from one captioner; here p(d) spans tens of nats where p(E|d)
 spans a few. Of 0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95 and 1, on 39 neurons of smollm2 set apart for it
 and 200 documents, this let most captions beat their floor (15; 14 at 0, 12 at 1); on 42 other
 neurons 14 did, and 10 at 0. With 1000 documents tau makes no difference worth mention."""
-# Bounds the memory of their logits over a whole vocabulary.
-_BATCH = 16
 _BEGINNING = "The highlighted parts of the text are"
 
 
@@ -84,21 +81,10 @@ def cut(scores: Float[ndarray, " contexts"], truth: Column) -> float:
     return float(scores[order][int(np.argmax(hits - false))])
 
 
-@torch.no_grad()
 def log_priors(subject: LanguageSubject, captions: Sequence[str]) -> list[float]:
     """For each caption log p(d), the subject's log-probability of its words, in nats."""
-    n_given = len(subject.token_ids(_BEGINNING))
-    priors: list[float] = []
-    for start in range(0, len(captions), _BATCH):
-        batch = subject.batch(
-            [f"{_BEGINNING} {caption}." for caption in captions[start : start + _BATCH]]
-        )
-        log_probs: Float[Tensor, "batch pos d_vocab"] = subject.all_logits(batch).log_softmax(-1)
-        taken = log_probs[:, :-1].gather(-1, batch.ids[:, 1:, None])[..., 0]
-        # Position p of `taken` is the probability of token p + 1.
-        written = (batch.mask[:, 1:] == 1) & (batch.positions[:, 1:] >= n_given)
-        priors += [float(value) for value in (taken * written).sum(-1)]
-    return priors
+    written = log_probs_after(subject, _BEGINNING, [f" {caption}." for caption in captions])
+    return [float(each.sum()) for each in written]
 
 
 def best(

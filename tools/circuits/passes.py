@@ -21,6 +21,7 @@ from dragoman.tools.circuits.precision import float32_maths
 from dragoman.tools.circuits.prompts import RelationPrompt
 from dragoman.tools.subjects.anatomy import replaced
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.likelihood import common_prefix
 
 ROWS = 32
 """Prompts a pass: bounds the memory of the repeated cache."""
@@ -50,7 +51,7 @@ class SharedPrompts:
             len(row) + subject.last_token(prompt.text, prompt.subject_end)
             for row, prompt in zip(rows, prompts, strict=True)
         ]
-        self.n_shared = min(_common_prefix(rows), *entities)
+        self.n_shared = min(common_prefix(rows), *entities)
         self.rests = [row[self.n_shared :] for row in rows]
         self.entity_at = [entity - self.n_shared for entity in entities]
         """Index of the entity's last token within each rest."""
@@ -228,9 +229,3 @@ def _put_back(block: nn.Module, shadowed: Any) -> None:
         del block.forward
     else:
         block.forward = shadowed
-
-
-def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    shortest = min(map(len, rows))
-    differing = (i for i in range(shortest) if len({row[i] for row in rows}) > 1)
-    return next(differing, shortest)

@@ -6,8 +6,8 @@ layer over the remaining positions, with the earlier keys and values as constant
 those of a full pass (a test holds that, gradients included).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from transformers import DynamicCache
 
 from dragoman.core.records import Site
 from dragoman.tools.editing.records import Prompt
-from dragoman.tools.subjects.anatomy import replaced
 from dragoman.tools.subjects.language import LanguageSubject
+from dragoman.tools.subjects.resuming import output_shapes, resuming
 
 
 class PromptCache:
@@ -64,7 +64,7 @@ class PromptCache:
         self.n_tail = int(-self.positions.min())
         sites = [Site(layer=layer) for layer in layers]
         with ExitStack() as stack:
-            shapes = stack.enter_context(_output_shapes(subject.blocks))
+            shapes = stack.enter_context(output_shapes(subject.blocks))
             taken = stack.enter_context(subject.capture(sites))
             output = subject.forward(
                 self._batch, use_cache=True, logits_to_keep=self._n_logits or self.n_tail
@@ -95,7 +95,7 @@ class PromptCache:
         at[torch.arange(len(rows), device=resid.device), self.positions[index]] = 1.0
         edited = resid + at[..., None] * directions[:, None]
         tail = slice(-self.n_tail, None)
-        with _resuming(self._subject.blocks[: layer + 1], self._shapes, edited):
+        with resuming(self._subject.blocks[: layer + 1], self._shapes, edited):
             output = self._subject.model(
                 input_ids=self._batch.ids[index, tail],
                 attention_mask=self._batch.mask[index],
@@ -139,32 +139,3 @@ def read_residuals(
 
 class _Enough(Exception):
     """Ends a forward pass once what was wanted has been read."""
-
-
-@contextmanager
-def _resuming(blocks: Sequence[nn.Module], shapes: Sequence[Any], resid: Tensor) -> Iterator[None]:
-    """Inside, `resid` stands in for the output of the last of `blocks`; none of them runs."""
-    with ExitStack() as stack:
-        for block, shape in zip(blocks, shapes, strict=False):
-            # A forward in the instance's own dictionary goes before the class's.
-            block.__dict__["forward"] = _returning(resid, shape)
-            stack.callback(block.__dict__.pop, "forward")
-        yield
-
-
-def _returning(resid: Tensor, shape: Any) -> Callable[..., Any]:
-    return lambda *args, **kwargs: replaced(shape, resid)
-
-
-@contextmanager
-def _output_shapes(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
-    """For each block, the tuple that its output comes in (emptied), or None for a bare tensor."""
-    shapes: list[Any] = []
-
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
-        shapes.append((None,) * len(output) if isinstance(output, tuple) else None)
-
-    with ExitStack() as stack:
-        for block in blocks:
-            stack.callback(block.register_forward_hook(keep).remove)
-        yield shapes

@@ -1,5 +1,7 @@
 """The causal check: a unit that acts is found, one that is only correlated is not."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,7 @@ def test_named_tokens_are_those_of_which_the_predicate_holds(lab):
     assert named == {*names["months"].words, "may"}
     assert check.named(Not(of=Word(word="nonesuch"))) is None
     assert check.named(Word(word="nonesuch")) is None
+    assert not vocabulary_table(subject).columns
 
 
 def test_a_move_by_nothing_changes_nothing(lab):
@@ -153,6 +156,39 @@ def test_units_moved_in_one_pass_do_not_mix(lab):
         alone = check._scores(spots, past, _Move([unit], change), None)["continuation"]
         assert both[row] == pytest.approx(alone[0], abs=1e-5)
     assert np.abs(both[0] - both[1]).max() > 1e-3
+
+
+def test_passes_that_start_at_the_layer_give_what_whole_passes_give(lab):
+    check, units, subject, truth, *_ = lab
+    assert truth.unit_layer > 0
+    spots = check._spots(ACTOR, active=True)
+    past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    with subject.capture([check._site]) as taken:
+        clean = check._scores(spots, past, None, None)["continuation"]
+    change = 0.3 - taken[check._site][..., units[ACTOR]]
+    whole = check._scores(spots, past, _Move(units[:3], change), None)["continuation"]
+    with pass_counts(subject) as counts:
+        found = check._effects(spots, units[ACTOR], units[1:3], 0.3, None)["continuation"]
+    assert np.vstack([found.own, found.matched]) == pytest.approx(clean - whole, abs=1e-5)
+    # The texts before the spots, the clean pass, and no more of the blocks below the units'.
+    assert counts[0] == 2
+    assert counts[truth.unit_layer] > 2
+
+
+@contextmanager
+def pass_counts(subject):
+    """How often each block's attention runs."""
+    counts = [0] * subject.n_layers
+    handles = []
+    for layer, parts in enumerate(subject.anatomy.blocks):
+
+        def count(*_, layer=layer):
+            counts[layer] += 1
+
+        handles.append(parts.attn_out.register_forward_hook(count))
+    yield counts
+    for handle in handles:
+        handle.remove()
 
 
 def test_the_scores_are_those_of_a_whole_forward_pass(lab):
@@ -189,6 +225,7 @@ def test_the_vocabulary_is_read_token_by_token(tiny_subject):
     table = vocabulary_table(tiny_subject)
     capital = table.document[table.written == "capital"]
     assert all("capital" in tiny_subject.token_text(int(token)) for token in capital)
+    assert vocabulary_table(tiny_subject) is table
 
 
 def test_p_values_are_ranks_by_size():
