@@ -37,6 +37,7 @@ from dragoman.core.settings import Settings
 from dragoman.evals.planted_units_table import Outcome, Run, Trial, render, render_tuning
 from dragoman.tools.captioning import senses
 from dragoman.tools.captioning.assessment import Assessment, Assessor, said_of
+from dragoman.tools.captioning.bar import Bar
 from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen
 from dragoman.tools.captioning.corpus import sample_corpus
 from dragoman.tools.captioning.describing import table_of
@@ -45,7 +46,6 @@ from dragoman.tools.captioning.predicates import Predicate, holds
 from dragoman.tools.captioning.proposer import search_over
 from dragoman.tools.captioning.reranking import TAU, log_priors
 from dragoman.tools.captioning.tokens import Column
-from dragoman.tools.captioning.twin import Bar
 from dragoman.tools.captioning.units import read_units
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.language import LanguageSubject

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, summary_of
+from dragoman.tools.captioning.bar import Bar, random_bar
 from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.causal import CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
 from dragoman.tools.captioning.hearing import Said
-from dragoman.tools.captioning.twin import SUFFIX, Bar, assess_twin
+from dragoman.tools.captioning.twin import SUFFIX, assess_twin
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 
@@ -104,7 +105,8 @@ def examine(
     twins: list[tuple[Measurement, ...]] = [() for _ in names]
     bar: Bar | None = None
     if effort == "full" and bench.where.kind != "latent" and any(found):
-        twins, bar = assess_twin(context, bench, names, effort=effort, pmi=pmi)
+        twins = assess_twin(context, bench, names, effort=effort, pmi=pmi)
+        bar = random_bar(context, bench, pmi=pmi)
     check = None
     if bench.where.kind == "mlp":
         check = CausalCheck(

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dragoman.core.errors import Interrupted, ToolError
-from dragoman.tools.captioning import batch, batch_language
+from dragoman.tools.captioning import bar, batch, batch_language
+from dragoman.tools.captioning.bar import Bar
 from dragoman.tools.captioning.batch import Group, Pace
 from dragoman.tools.captioning.batch_language import LanguageUnits, ranges
+from dragoman.tools.captioning.bench import Bench
 from dragoman.tools.captioning.corpus import Corpus, read_corpus
 from dragoman.tools.captioning.rows import UnitCaption
 from dragoman.tools.captioning.tool import caption_neurons
@@ -140,6 +143,27 @@ def test_one_pass_serves_all_groups_that_memory_has_room_for(
     assert len(passes) == 3
     rows = [(tmp_path / name / batch.ROWS_FILE).read_bytes() for name in ("one", "three")]
     assert rows[0] == rows[1]
+
+
+def test_the_bar_of_random_units_is_counted_once_for_all_groups(
+    context: ToolContext, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_language, "GROUP_UNITS", 1)
+    counted: list[str] = []
+
+    def counting(context: ToolContext, bench: Bench, **options: Any) -> Bar:
+        counted.append(str(bench.where))
+        return Bar({"simulation": 0.5}, {"simulation": 0.25}, 40)
+
+    monkeypatch.setattr(bar, "_counted", counting)
+    units = LanguageUnits(context, {MLP: [3, 7]}, corpus, effort="full", thorough=True)
+    rows = caption(units, tmp_path / "out")
+    assert len(units.groups) == 2
+    assert counted == [str(MLP)]
+    expected = round(float(np.tanh(0.5 + 2.5 * 0.25)), 4)
+    for row in rows:
+        told: Any = row.details["random_twin_bar"]
+        assert (told["simulation"], told["n"]) == (expected, 40)
 
 
 def test_settings_tell_runs_apart(context: ToolContext, corpus: Corpus) -> None:

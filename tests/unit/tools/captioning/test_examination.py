@@ -1,15 +1,18 @@
 """The whole examination through `caption_neurons`: scores, the random twin, what a unit causes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from dragoman.tools.captioning import bar as bars
 from dragoman.tools.captioning import twin as twins
+from dragoman.tools.captioning.bar import Bar
 from dragoman.tools.captioning.bench import lay_out
 from dragoman.tools.captioning.corpus import read_corpus
 from dragoman.tools.captioning.entries import BELOW_TWIN
 from dragoman.tools.captioning.examination import NO_TWIN
 from dragoman.tools.captioning.tool import caption_neurons
-from dragoman.tools.captioning.twin import Bar
 from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
 
@@ -89,6 +92,37 @@ def test_a_caption_must_pass_what_captions_of_random_units_reach(full, quick):
         assert entry["caption"] is None or bar["passed"]
     assert not any(entry["caption"] for entry in entries)
     assert any(entry["reason"] == BELOW_TWIN for entry in entries)
+
+
+def test_the_bar_of_a_layer_is_kept_whichever_units_are_asked_for(
+    full, context, corpus_file, monkeypatch
+):
+    shown = next(entry for entry in full.output["captions"] if "random_twin_bar" in entry)
+    corpus = read_corpus(corpus_file, context.subject.tokenizer, 90)
+    bench = lay_out(context, UnitLayer(layer=1), [20], [21], corpus)
+    counted = []
+
+    def counting(context, bench, *, pmi):
+        counted.append(pmi)
+        return Bar({"simulation": 0.1}, {"simulation": 0.0}, 12)
+
+    monkeypatch.setattr(bars, "_counted", counting)
+    kept = bars.random_bar(context, bench)
+    assert round(kept.values()["simulation"], 4) == shown["random_twin_bar"]["simulation"]
+    assert kept.n == shown["random_twin_bar"]["n"]
+    assert counted == []
+    other = bench._replace(where=UnitLayer(layer=2))
+    fewer = bench._replace(corpus=read_corpus(corpus_file, context.subject.tokenizer, 80))
+    for asked in (other, fewer):
+        assert bars.random_bar(context, asked).n == 12
+    bars.random_bar(replace(context, seed=1), bench)
+    bars.random_bar(context, bench, pmi=False)
+    assert counted == [True, True, True, False]
+    for path in (context.cache / "bars").iterdir():
+        path.write_text("{")
+    assert bars.random_bar(context, other).n == 12
+    assert bars.random_bar(context, other).n == 12
+    assert len(counted) == 5
 
 
 def test_the_bar_lies_above_nearly_all_that_set_it():
