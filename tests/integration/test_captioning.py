@@ -42,7 +42,7 @@ def result(context):
     chosen = np.random.default_rng(0).permutation(paragraphs())[:DOCUMENTS]
     corpus.write_text("".join(json.dumps({"text": str(each)}) + "\n" for each in chosen), "utf-8")
     arguments = caption_neurons.parse(
-        {"layer": LAYER, "neurons": NEURONS, "effort": "quick", "corpus": str(corpus)}
+        {"layer": LAYER, "neurons": [*NEURONS], "effort": "quick", "corpus": str(corpus)}
     )
     digest = context.subject.identity.digest
     experiment = caption_neurons.experiment(arguments, subject_digest=digest, seed=0)

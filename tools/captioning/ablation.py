@@ -106,7 +106,8 @@ def ablate_neurons(
         Field(
             min_length=1,
             max_length=64,
-            description="For effect class_accuracy: names of classes; all of them without it.",
+            description="For effect class_accuracy: names of classes, or of kinds of things, such "
+            "as dogs; all classes without it.",
         ),
     ] = None,
     effort: Annotated[

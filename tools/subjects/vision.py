@@ -139,6 +139,11 @@ class VisionSubject:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
+    def module(self, layer: int) -> nn.Module:
+        """The module whose output a layer is; `ToolError` if there is no such layer."""
+        self.check_layer(layer)
+        return self._modules[layer]
+
     def check_layer(self, layer: int, name: str = "layer") -> None:
         """`ToolError` unless the subject has that layer."""
         if not 0 <= layer < self.n_layers:

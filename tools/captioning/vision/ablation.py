@@ -5,7 +5,7 @@ and accuracy is measured before and after. Beside it stand matched random channe
 the classes that were not asked about.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +24,14 @@ from dragoman.tools.captioning.ablation_effects import (
 )
 from dragoman.tools.captioning.vision.exemplars import collect
 from dragoman.tools.captioning.vision.images import ImageSet, Undecodable, folder_images
+from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.captioning.vision.probe import probe_images
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 from dragoman.tools.statistics import wilson
+from dragoman.tools.subjects.efficientnet import imagenet_labels
 from dragoman.tools.subjects.vision import VisionSubject
+from dragoman.tools.subjects.vision_resuming import starting_at
 
 _IMAGES: dict[Effort, int] = {"quick": 60, "full": 240}
 """Of the classes asked about, and as many of others."""
@@ -40,11 +43,17 @@ _FEW = 12
 METRIC = "ablation_effect_class_accuracy"
 
 
-class _Shown(NamedTuple):
+class Gallery(NamedTuple):
     """Images with their right answers."""
 
+    source: ImageSet
     views: UInt8[ndarray, "images h w 3"]
+    """Of those that decode."""
     classes: Int64[ndarray, " images"]
+    by_label: bool
+    """The answers are the folder's; else they are the subject's own before any ablation."""
+    n_failed: int
+    """Images that did not decode."""
 
 
 def ablate_channels(
@@ -56,10 +65,26 @@ def ablate_channels(
     classes: Sequence[str],
     effort: Effort,
 ) -> ToolSuccess:
-    """What share of right answers is lost without the channels, beside matched random ones.
+    """`ablate_in` on a folder of images, whose sub-folders name the right class of their pictures.
 
-    Sub-folders of `images` name the right class of their pictures. Where none does, or without
-    `images`, the subject's own answers before the ablation count as right.
+    Where none does, or without `images`, the subject's own answers before the ablation count as
+    right.
+    """
+    context.vision.check_units(layer, units)
+    gallery = look_at(context, _source(images, effort, context.seed))
+    return ablate_in(context, gallery, layer, units, classes=classes, effort=effort)
+
+
+def ablate_in(
+    context: ToolContext,
+    gallery: Gallery,
+    layer: int,
+    units: Sequence[int],
+    *,
+    classes: Sequence[str],
+    effort: Effort,
+) -> ToolSuccess:
+    """What share of right answers is lost without the channels, beside matched random ones.
 
     Raises:
         ToolError: no such layer, unit or class; too few channels are left to match.
@@ -70,22 +95,18 @@ def ablate_channels(
         raise ToolError(
             f"neurons: {len(units)} of the layer's {subject.n_units(layer)} leave none to match"
         )
-    wanted = [_class_number(subject, name) for name in classes]
-    source = _source(images, effort, context.seed)
-    shown, by_label, n_failed = _labelled(context, source)
-    inside = np.isin(shown.classes, wanted) if wanted else np.ones(len(shown.classes), dtype=bool)
+    wanted = [number for name in classes for number in _class_numbers(subject, name)]
+    truths, n_failed = gallery.classes, gallery.n_failed
+    inside = np.isin(truths, wanted) if wanted else np.ones(len(truths), dtype=bool)
     asked = _some(np.flatnonzero(inside), _IMAGES[effort], context.seed)
     others = _some(np.flatnonzero(~inside), _IMAGES[effort], context.seed)
     if len(asked) == 0:
-        raise ToolError(f"classes: none of the {len(shown.classes)} images is of {list(classes)}")
+        raise ToolError(f"classes: none of the {len(truths)} images is of {list(classes)}")
     rows = np.concatenate([asked, others])
-    sets = _matched_sets(context, source, layer, units, RANDOM_SETS[effort])
-    intact = _right(subject, shown, rows, {})
-    changes = []
-    for number, chosen in enumerate([units, *sets]):
-        context.step(number, 1 + len(sets), "ablating" if number == 0 else "ablating random sets")
-        changes.append(intact - _right(subject, shown, rows, {layer: list(chosen)}))
-    own, random = changes[0], np.stack(changes[1:])
+    sets = _matched_sets(context, gallery.source, layer, units, RANDOM_SETS[effort])
+    intact, *changed = _right(context, gallery, rows, layer, [(), units, *sets])
+    own, *others_lose = [intact - each for each in changed]
+    random = np.stack(others_lose)
     n = len(asked)
     scope = visible(", ".join(classes), one_line=True) or "all classes"
     task = Measured(METRIC, "fraction", scope, -1, "channels")
@@ -96,14 +117,14 @@ def ablate_channels(
         elsewhere = Measured(f"{METRIC}_of_other_classes", "fraction", scope, -1, "channels")
         controls.append(measured(elsewhere, own[n:], random[:, n:], context.seed)[0])
     before, after = intact[:n], intact[:n] - own[:n]
-    truth = "labels of the folder" if by_label else "the subject's own answers before"
+    truth = "labels of the folder" if gallery.by_label else "the subject's own answers before"
     accuracy = _accuracy(after, before, scope, n_failed)
     described: JsonObject = {
         "layer": layer,
         "neurons": list(units),
         "classes": list(classes),
         "right_answers": truth,
-        "images": source.description,
+        "images": gallery.source.description,
         "n_images_failed": n_failed,
         "accuracy_before": float(before.mean()),
         "accuracy_after": float(after.mean()),
@@ -120,7 +141,7 @@ def ablate_channels(
         measurements=(effect, accuracy),
         controls=tuple(controls),
         output=described,
-        caveats=_caveats(n, by_label=by_label),
+        caveats=_caveats(n, by_label=gallery.by_label),
     )
 
 
@@ -133,23 +154,40 @@ def _source(images: str | None, effort: Effort, seed: int) -> ImageSet:
         raise ToolError(str(error)) from None
 
 
-def _class_number(subject: VisionSubject, name: str) -> int:
-    """A class by its label, one of the label's synonyms, or its number."""
+def _class_numbers(subject: VisionSubject, name: str) -> list[int]:
+    """A class by its label, one of the label's synonyms or its number; or a kind of things."""
+    number = _class_number(subject, name)
+    if number is not None:
+        return [number]
+    kind = next((each for each in kinds().values() if name in (each.name, each.plural)), None)
+    known = [] if kind is None else classes_of(subject, kind.classes)
+    if not known:
+        raise ToolError(
+            f"classes: {name!r} is no class of subject {subject.identity.name!r}; give a label, a "
+            f"number of 0..{subject.n_classes - 1}, or a kind of things such as 'dogs'"
+        )
+    return known
+
+
+def classes_of(subject: VisionSubject, classes: Iterable[int]) -> list[int]:
+    """Classes of ImageNet as the subject's own, by their labels; those it lacks are left out."""
+    labels = imagenet_labels()
+    if subject.labels == labels:
+        # Two labels stand for two classes each.
+        return sorted(classes)
+    found = {_class_number(subject, labels[each]) for each in classes}
+    return sorted(each for each in found if each is not None)
+
+
+def _class_number(subject: VisionSubject, name: str) -> int | None:
     for number, label in enumerate(subject.labels):
         if name.casefold() in (part.strip().casefold() for part in (label, *label.split(","))):
             return number
-    if name.isdecimal() and int(name) < subject.n_classes:
-        return int(name)
-    raise ToolError(
-        f"classes: {name!r} is no class of subject {subject.identity.name!r}; give a label or a "
-        f"number of 0..{subject.n_classes - 1}"
-    )
+    return int(name) if name.isdecimal() and int(name) < subject.n_classes else None
 
 
-def _labelled(context: ToolContext, images: ImageSet) -> tuple[_Shown, bool, int]:
-    """The images that decode with their right answers; whether those are the folder's labels; and
-    how many did not decode.
-    """
+def look_at(context: ToolContext, images: ImageSet) -> Gallery:
+    """The images that decode with their right answers; `ToolError` where none does."""
     subject = context.vision
     views, labels = [], []
     for index in range(len(images)):
@@ -165,42 +203,52 @@ def _labelled(context: ToolContext, images: ImageSet) -> tuple[_Shown, bool, int
     stacked = np.stack(views)
     numbers = _numbers(subject, labels)
     if numbers is None:
-        return _Shown(stacked, _answers(subject, stacked, {})), False, n_failed
-    return _Shown(stacked, numbers), True, n_failed
+        return Gallery(images, stacked, _answers(subject, stacked), False, n_failed)
+    return Gallery(images, stacked, numbers, True, n_failed)
 
 
 def _numbers(
     subject: VisionSubject, labels: Sequence[str | None]
 ) -> Int64[ndarray, " images"] | None:
     """The labels as the subject's classes; None unless each of them is one."""
-    try:
-        known = {label: _class_number(subject, label or "") for label in set(labels)}
-    except ToolError:
+    known = {label: _class_number(subject, label or "") for label in set(labels)}
+    numbers = [known[label] for label in labels]
+    if any(number is None for number in numbers):
         return None
-    return np.array([known[label] for label in labels], dtype=np.int64)
+    return np.array(numbers, dtype=np.int64)
 
 
 def _answers(
-    subject: VisionSubject,
-    views: UInt8[ndarray, "images h w 3"],
-    ablate: Mapping[int, Sequence[int]],
+    subject: VisionSubject, views: UInt8[ndarray, "images h w 3"]
 ) -> Int64[ndarray, " images"]:
     parts = [
-        subject.logits(subject.pixels(views[start : start + _BATCH]), ablate).argmax(dim=1)
+        subject.logits(subject.pixels(views[start : start + _BATCH])).argmax(dim=1)
         for start in range(0, len(views), _BATCH)
     ]
     return np.concatenate([part.cpu().numpy() for part in parts])
 
 
 def _right(
-    subject: VisionSubject,
-    shown: _Shown,
+    context: ToolContext,
+    gallery: Gallery,
     rows: ndarray,
-    ablate: Mapping[int, Sequence[int]],
-) -> Float[ndarray, " rows"]:
-    """1 for each image whose class the subject names, else 0."""
-    answers = _answers(subject, shown.views[rows], ablate)
-    return np.asarray(answers == shown.classes[rows], dtype=np.float64)
+    layer: int,
+    ablated: Sequence[Sequence[int]],
+) -> Float[ndarray, "ablations rows"]:
+    """For each set of channels, 1 for each image whose class the subject names without it, else 0.
+
+    Batch by batch: what stands before the layer is computed once for all sets.
+    """
+    subject, right = context.vision, np.zeros((len(ablated), len(rows)))
+    for start in range(0, len(rows), _BATCH):
+        chosen = rows[start : start + _BATCH]
+        pixels = subject.pixels(gallery.views[chosen])
+        with starting_at(subject, layer, pixels):
+            for number, units in enumerate(ablated):
+                context.step(start, len(rows), "ablating channels, and matched random ones")
+                answers = subject.logits(pixels, {layer: list(units)}).argmax(dim=1).cpu().numpy()
+                right[number, start : start + _BATCH] = answers == gallery.classes[chosen]
+    return right
 
 
 def _some(rows: ndarray, most: int, seed: int) -> ndarray:

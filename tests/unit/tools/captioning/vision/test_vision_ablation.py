@@ -2,14 +2,18 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from dragoman.core.errors import ToolError
 from dragoman.core.records import ToolResult
 from dragoman.tools.captioning.ablation import ablate_neurons
 from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.rows import UnitCaption
+from dragoman.tools.captioning.vision.ablation import _class_numbers
+from dragoman.tools.subjects.efficientnet import imagenet_labels
 
 from .conftest import COLOURS, N_UNITS, Gallery
 
@@ -105,3 +109,17 @@ def test_a_bad_argument_is_named(
     result = ablate(gallery, tmp_path, **arguments)
     assert result.status == "error"
     assert told in str(result.error)
+
+
+def test_kinds_of_things_stand_for_their_classes() -> None:
+    labels = imagenet_labels()
+    own = SimpleNamespace(labels=labels, n_classes=1000, identity=SimpleNamespace(name="own"))
+    cats = _class_numbers(cast(Any, own), "cats")
+    assert {labels[number].split(",")[0] for number in cats} >= {"tabby", "Egyptian cat"}
+    assert _class_numbers(cast(Any, own), "tabby") == [labels.index("tabby")]
+    few = SimpleNamespace(
+        labels=("house", "Egyptian cat"), n_classes=2, identity=SimpleNamespace(name="few")
+    )
+    assert _class_numbers(cast(Any, few), "cats") == [1]
+    with pytest.raises(ToolError, match="'dogs' is no class of subject 'few'"):
+        _class_numbers(cast(Any, few), "dogs")
