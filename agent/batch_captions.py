@@ -39,6 +39,8 @@ class BatchRequest:
     """A person's own texts; by default the subject writes them."""
     images: Path | None = None
     """For a vision subject: a person's folder of images; by default the probe set."""
+    captioner: Path | None = None
+    """For a vision subject: a folder with an image-to-text model that proposes captions too."""
     quick: bool = False
     pmi: bool = True
     thorough: bool = False
@@ -162,6 +164,8 @@ def _units(context: "ToolContext", request: BatchRequest) -> "_Work":
         return _vision_units(context, request)
     if request.images is not None:
         raise UserError("--images: a language subject reads texts; name them with --corpus")
+    if request.captioner is not None:
+        raise UserError("--captioner: it describes images, and a language subject reads texts")
     return _language_units(context, request)
 
 
@@ -169,6 +173,7 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.vision.batch import VisionUnits
     from dragoman.tools.captioning.vision.bench import images_of
     from dragoman.tools.captioning.vision.chat_proposer import proposers_of
+    from dragoman.tools.captioning.vision.local_proposer import local_proposers
 
     if request.corpus is not None:
         raise UserError("--corpus: a vision subject looks at images; name a folder with --images")
@@ -190,7 +195,10 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
         effort=effort,
         pmi=request.pmi,
         thorough=request.thorough,
-        proposers=proposers_of(context),
+        proposers=[
+            *proposers_of(context),
+            *local_proposers(None if request.captioner is None else str(request.captioner)),
+        ],
     )
     return _Work(units.settings, units.groups, lambda folder: partial(units.describe, folder))
 

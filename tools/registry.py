@@ -24,7 +24,7 @@ from dragoman.core.records import (
 from dragoman.tools.context import ToolContext
 
 Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
-_FILE_ARGUMENTS = ("corpus", "dictionary", "images", "facts")
+_FILE_ARGUMENTS = ("corpus", "dictionary", "images", "facts", "captioner")
 Effort: TypeAlias = Literal["quick", "full"]
 """How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
 

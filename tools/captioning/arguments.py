@@ -26,9 +26,19 @@ ImagesArgument: TypeAlias = Annotated[
     str | None,
     Field(description="For a vision subject: a folder of images; without it the probe set."),
 ]
+CaptionerArgument: TypeAlias = Annotated[
+    str | None,
+    Field(
+        max_length=400,
+        description="For a vision subject: a folder with a local image-to-text model that "
+        "describes exemplars and so proposes captions as well.",
+    ),
+]
 
 
-def only_texts(images: str | None) -> None:
-    """`ToolError` where images were named for a language subject."""
+def only_texts(images: str | None, captioner: str | None = None) -> None:
+    """`ToolError` where images, or who describes them, were named for a language subject."""
     if images is not None:
         raise ToolError("images: a language subject reads texts; leave images out, or name corpus")
+    if captioner is not None:
+        raise ToolError("captioner: it describes images, and a language subject reads texts")

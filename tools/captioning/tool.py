@@ -11,6 +11,7 @@ from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
 from dragoman.tools.captioning import figures
 from dragoman.tools.captioning.arguments import (
+    CaptionerArgument,
     CorpusArgument,
     DictionaryArgument,
     ImagesArgument,
@@ -33,6 +34,7 @@ from dragoman.tools.captioning.units import (
     n_units,
 )
 from dragoman.tools.captioning.vision.chat_proposer import proposers_of
+from dragoman.tools.captioning.vision.local_proposer import local_proposers
 from dragoman.tools.captioning.vision.tool import caption_channels, only_pictures
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
@@ -58,6 +60,7 @@ def caption_neurons(
         Field(description="Weigh captions by pointwise mutual information; false leaves it out."),
     ] = True,
     images: ImagesArgument = None,
+    captioner: CaptionerArgument = None,
 ) -> ToolSuccess:
     """Describe in words what each unit responds to, and score each description.
 
@@ -80,9 +83,9 @@ def caption_neurons(
             images=images,
             effort=effort,
             pmi=pmi,
-            proposers=proposers_of(context),
+            proposers=[*proposers_of(context), *local_proposers(captioner)],
         )
-    only_texts(images)
+    only_texts(images, captioner)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)

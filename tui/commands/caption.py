@@ -54,6 +54,13 @@ def caption(
         Path | None,
         typer.Option(metavar="FOLDER", help="A vision subject's images; else the probe set."),
     ] = None,
+    captioner: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For a vision subject: a local image-to-text model that proposes captions too.",
+        ),
+    ] = None,
     chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP.replace("plans", "proposes"))] = "auto",
     pmi: Annotated[
         bool, typer.Option("--pmi/--no-pmi", help="Weigh captions by how common they are.")
@@ -90,6 +97,7 @@ def caption(
         dictionary=dictionary,
         corpus=corpus,
         images=images,
+        captioner=captioner,
         quick=quick,
         pmi=pmi,
         thorough=thorough,

@@ -16,6 +16,7 @@ CELL = 112
 """Pixels along a side of an image in the grid."""
 _COLUMNS, _GAP, _QUALITY = 5, 4, 82
 _DIMMED = 0.25
+_MARGIN = 1.25
 _PAPER = 255
 
 
@@ -30,6 +31,41 @@ def masked_views(
         small = Image.fromarray(view).resize((CELL, CELL), Image.Resampling.BICUBIC)
         views.append(dimmed(np.asarray(small), mask))
     return views
+
+
+def masked_crops(
+    subject: VisionSubject,
+    images: ImageSet,
+    exemplars: VisionExemplars,
+    layer: int,
+    unit: int,
+    most: int,
+) -> list[Image.Image]:
+    """The unit's strongest images, strongest first, cut to a square around their masks.
+
+    Outside the mask they are dimmed, but not outlined: a describer would describe the line.
+    """
+    masks = exemplars.masks(layer, unit, subject.preprocessing.size)
+    crops = []
+    numbers = exemplars.images(layer, unit).tolist()
+    for number, mask in list(zip(numbers, masks, strict=True))[:most]:
+        view = subject.view(images.load(number))
+        shares = np.where(mask, 1.0, _DIMMED)[..., None]
+        crops.append(Image.fromarray((view * shares).astype(np.uint8)).crop(_around(mask)))
+    return crops
+
+
+def _around(mask: Bool[ndarray, "h w"]) -> tuple[int, int, int, int]:
+    """A square inside the image that holds the mask, with a margin: left, top, right, bottom."""
+    height, width = mask.shape
+    if not mask.any():
+        return (0, 0, width, height)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    needed = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = min(max(round(needed * _MARGIN), min(mask.shape) // 4), *mask.shape)
+    top = int(np.clip((rows[0] + rows[-1] + 1 - side) // 2, 0, height - side))
+    left = int(np.clip((columns[0] + columns[-1] + 1 - side) // 2, 0, width - side))
+    return (left, top, left + side, top + side)
 
 
 def grid(views: list[UInt8[ndarray, "cell cell 3"]]) -> bytes:

@@ -6,7 +6,7 @@ the few that say nothing about what is shown.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from dragoman.tools.captioning.vision import colours, shapes, textures
@@ -71,6 +71,22 @@ def read(caption: str) -> Concept | None:
     return found
 
 
+def named_in(text: str) -> tuple[str, ...]:
+    """What is known by name in a sentence, each thing once: cats and red of 'a cat in red light'.
+
+    Words that name nothing known are passed over.
+    """
+    words = _words(text)
+    found: dict[str, None] = {}
+    start = 0
+    while start < len(words):
+        end = _end_of_name(words, start)
+        if end > start:
+            found[phrase(_named()[" ".join(words[start:end])])] = None
+        start = max(end, start + 1)
+    return tuple(found)
+
+
 def _conjunction(text: str) -> Concept | None:
     """'striped circles that are not red': all that is said of one thing."""
     said, *denied = _NEGATION.split(text)
@@ -91,22 +107,28 @@ def _conjunction(text: str) -> Concept | None:
 
 def _atoms(text: str) -> list[Concept] | None:
     """The concepts that the words name, the longest names first; None for a word without one."""
-    words = [_SYNONYMS.get(word, word) for word in re.findall(r"[a-z'-]+", text)]
-    words = " ".join(words).split()
+    words = _words(text)
     found: list[Concept] = []
     start = 0
     while start < len(words):
-        for end in range(min(len(words), start + _longest()), start, -1):
-            concept = _named().get(" ".join(words[start:end]))
-            if concept is not None:
-                found.append(concept)
-                start = end
-                break
-        else:
-            if not _EMPTY.fullmatch(words[start]):
-                return None
-            start += 1
+        end = _end_of_name(words, start)
+        if end > start:
+            found.append(_named()[" ".join(words[start:end])])
+        elif not _EMPTY.fullmatch(words[start]):
+            return None
+        start = max(end, start + 1)
     return found
+
+
+def _words(text: str) -> list[str]:
+    words = re.findall(r"[a-z'-]+", text.casefold())
+    return " ".join(_SYNONYMS.get(word, word) for word in words).split()
+
+
+def _end_of_name(words: Sequence[str], start: int) -> int:
+    """Where the longest name that begins at `start` ends; `start` where none does."""
+    ends = range(min(len(words), start + _longest()), start, -1)
+    return next((end for end in ends if " ".join(words[start:end]) in _named()), start)
 
 
 @cache
