@@ -6,9 +6,9 @@ computed again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -30,25 +30,36 @@ def starting_at(
     with ExitStack() as stack:
         for module, output in kept.items():
             # A forward in the instance's own dictionary goes before the class's.
-            module.__dict__["forward"] = _returning(output)
+            module.__dict__["forward"] = output.handed_back
             stack.callback(module.__dict__.pop, "forward")
         yield
 
 
+class _Output(NamedTuple):
+    """What a module gave, as it was before anything after it was computed in place."""
+
+    tensor: Tensor
+    changed: bool
+    """What follows does change it, so each pass needs a copy."""
+
+    def handed_back(self, *inputs: object, **options: object) -> Tensor:
+        return self.tensor.clone() if self.changed else self.tensor
+
+
 @torch.no_grad()
-def _outputs_before(subject: VisionSubject, layer: int, pixels: Tensor) -> dict[nn.Module, Tensor]:
+def _outputs_before(subject: VisionSubject, layer: int, pixels: Tensor) -> dict[nn.Module, _Output]:
     """What modules without parts gave, of those that run once and before the layer's end."""
     last = subject.module(layer)
-    outputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, tuple[Tensor, int, Tensor]] = {}
     calls: Counter[nn.Module] = Counter()
     reached = False
 
     def note(module: nn.Module, inputs: object, output: Any) -> None:
         nonlocal reached
         calls[module] += 1
-        # A copy: what follows may be computed in place.
         if not reached and isinstance(output, Tensor):
-            outputs[module] = output.clone()
+            # Each change in place counts a tensor's version up.
+            outputs[module] = (output, output._version, output.clone())
         reached = reached or module is last
 
     with ExitStack() as stack:
@@ -56,8 +67,9 @@ def _outputs_before(subject: VisionSubject, layer: int, pixels: Tensor) -> dict[
             if module is last or not any(True for _ in module.children()):
                 stack.callback(module.register_forward_hook(note).remove)
         subject.model(pixels)
-    return {module: output for module, output in outputs.items() if calls[module] == 1}
-
-
-def _returning(output: Tensor) -> Callable[..., Tensor]:
-    return lambda *args, **kwargs: output.clone()
+    kept = {}
+    for module, (given, version, copy) in outputs.items():
+        if calls[module] == 1:
+            changed = given._version != version
+            kept[module] = _Output(copy if changed else given, changed)
+    return kept
