@@ -117,9 +117,14 @@ def rows_of(study: Study, bench: Bench, wanted: Sequence[tuple[str, Variant]]) -
         for variant in (*WITHOUT_CHAT[:2], *WITH_CHAT):
             if variant in variants:
                 candidates, neighbours = _candidates(proposed, variant), bench.neighbours
-                yield from _scored(
+                rows = _scored(
                     study, bench.captioner, neighbours, candidates, names, variant, wanted
                 )
+                if proposed.answers is None or variant not in WITH_CHAT:
+                    yield from rows
+                    continue
+                replies = proposed.answers.replies_per_unit
+                yield from (row.model_copy(update={"chat_replies": replies}) for row in rows)
 
 
 def _candidates(proposed: Proposed, variant: Variant) -> list[list[Candidate]]:

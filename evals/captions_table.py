@@ -55,6 +55,9 @@ class Row(Record):
     """By metric; empty where there is no caption, or too few held-out contexts."""
     chat: str = ""
     """The chat model, where one took part."""
+    chat_replies: float | None = None
+    """How many of its replies this unit's captions took, cached ones counted; one reply serves
+    several units. None where none took part, or rows were made before this was counted."""
 
     @property
     def holds(self) -> bool:
@@ -153,6 +156,7 @@ def render(rows: Sequence[Row], corpus: str, n_asked: int, costs: Sequence[str])
                     f"{found.n} | {found.n_failed} |"
                 )
     lines += ["", PUBLISHED, "", *_differences(rows), "", *_shares(rows, present), ""]
+    lines += _replies(rows)
     lines += [*_strata(rows), "", *_best(rows), "", *costs, ""]
     codes = {row.code for row in rows}
     if len(codes) > 1:
@@ -193,6 +197,19 @@ def _shares(rows: Sequence[Row], present: Sequence[Variant]) -> list[str]:
         count = sum(row.holds for row in own)
         lines.append(f"- {IN_WORDS[variant]}: {count} of {len(own)}")
     return lines
+
+
+def _replies(rows: Sequence[Row]) -> list[str]:
+    """What the chat model's captions took, by neurons and not by rows: variants share replies."""
+    counted = {row.unit: row.chat_replies for row in rows if row.chat_replies is not None}
+    asked = {row.unit for row in rows if row.chat}
+    if not counted:
+        return []
+    return [
+        f"Captions by the chat model took {np.mean(list(counted.values())):.2f} replies a neuron "
+        f"(n = {len(counted)}; not counted for {len(asked - counted.keys())}).",
+        "",
+    ]
 
 
 def _strata(rows: Sequence[Row]) -> list[str]:

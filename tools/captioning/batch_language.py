@@ -124,7 +124,8 @@ class LanguageUnits:
         asked, names = self._asked[index], self.groups[index].names
         bench = self._bench(asked)
         _forget_columns(bench.captioner)
-        chosen = choose_all(self._context, bench.captioner, names, pmi=self._pmi).chosen
+        choices = choose_all(self._context, bench.captioner, names, pmi=self._pmi)
+        chosen, answers = choices.chosen, choices.answers
         tau = TAU if self._pmi else 0.0
         for column, found in self._found(bench, [said_of(each) for each in chosen], names, wanted):
             holds, scored = found is not None and found.holds, found is not None
@@ -140,6 +141,8 @@ class LanguageUnits:
             )
             if isinstance(found, Examination):
                 entry |= found.output
+            if answers is not None:
+                entry["chat_replies_per_unit"] = answers.replies_per_unit
             unit = asked.units[column]
             yield row_of_entry(
                 asked.where.kind,

@@ -39,6 +39,11 @@ class Answers(NamedTuple):
     n_cached: int = 0
 
     @property
+    def replies_per_unit(self) -> float:
+        """Replies that a unit took, cached ones counted: the same in a run that was stopped."""
+        return round((self.n_calls + self.n_cached) / max(len(self.captions), 1), 4)
+
+    @property
     def n_failed(self) -> int:
         """Units without any caption."""
         return sum(not captions for captions in self.captions)

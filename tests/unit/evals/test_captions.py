@@ -1,10 +1,15 @@
+import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from dragoman.core.protocols import ChatReply, ChatRequest
+from dragoman.core.records import ChatIdentity
 from dragoman.evals.captions import WITH_CHAT, WITHOUT_CHAT, Study, Unit, draw, read_rows, run
-from dragoman.evals.captions_table import Row, Value, column, difference, measured, render
+from dragoman.evals.captions_table import Row, Value, Variant, column, difference, measured, render
 from dragoman.tools.captioning import readings
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.context import ToolContext
@@ -60,6 +65,45 @@ def test_every_neuron_gets_a_row_a_variant_and_none_is_made_twice(study, tmp_pat
     assert (path.read_bytes(), len(said)) == (written, n_said)
     assert not {row.variant for row in rows} & set(WITH_CHAT)
     assert read_rows(path, "another study") == []
+
+
+class Says:
+    """A chat model that says the same of every neuron."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    @property
+    def identity(self) -> ChatIdentity:
+        return ChatIdentity(kind="scripted", model="scripted")
+
+    def complete(self, request: ChatRequest, **options: Any) -> ChatReply:
+        self.n_calls += 1
+        schema: Any = request.json_schema
+        n = schema["properties"]["neurons"]["minItems"]
+        text = json.dumps({"neurons": [{"captions": ['the word "Paris"']}] * n})
+        return ChatReply(text=text, finish_reason="stop", prompt_tokens=9, completion_tokens=9)
+
+    def close(self) -> None:
+        pass
+
+
+def test_replies_of_the_chat_model_are_counted_for_each_neuron(study, tmp_path):
+    chat = Says()
+    asked = Study(replace(study.context, chat=chat), CORPUS, [Unit(1, 7), Unit(1, 9)], 4)
+    variants: tuple[Variant, ...] = ("search", "chat", "both")
+    rows = run(asked, tmp_path / "rows", lambda _: None, until=math.inf, variants=variants)
+    assert chat.n_calls == 1
+    replies = {row.variant: row.chat_replies for row in rows}
+    assert replies == {"search": None, "chat": 0.5, "both": 0.5}
+    page = render(rows, "90 texts", 2, [])
+    assert "took 0.50 replies a neuron (n = 2; not counted for 0)" in page
+    assert "replies a neuron" not in render(
+        [row for row in rows if row.variant == "search"], "90 texts", 2, []
+    )
+    again = run(asked, tmp_path / "more", lambda _: None, until=math.inf, variants=variants)
+    assert chat.n_calls == 1
+    assert again == rows
 
 
 def test_activations_are_read_once(study, monkeypatch):

@@ -137,11 +137,14 @@ class VisionUnits:
                 continue
             self._context.step(column, len(asked.units), f"writing unit {name}")
             scored = found[column]
+            entry = entry_of(bench, column, choices.chosen[column], scored, tau=tau)
+            if choices.replies_per_unit:
+                entry["replies_per_unit"] = dict(choices.replies_per_unit)
             yield row_of_entry(
                 "channel",
                 asked.layer,
                 asked.units[column],
-                entry_of(bench, column, choices.chosen[column], scored, tau=tau),
+                entry,
                 () if scored is None else scored.measurements,
                 () if scored is None else scored.controls,
                 images=self._picture(folder, asked.layer, asked.units[column]),

@@ -5,7 +5,8 @@ for every unit. Further proposers give captions in words; what they say takes pa
 be checked, and what cannot be counts as failed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from dragoman.core.records import JsonObject
@@ -48,6 +49,8 @@ class VisionChoices(NamedTuple):
     cost: JsonObject
     n_failed: int
     """Captions and replies of further proposers that came to nothing."""
+    replies_per_unit: Mapping[str, float] = MappingProxyType({})
+    """Of each further proposer, cached ones counted: the same in a run that was stopped."""
 
 
 def choose_all(
@@ -62,12 +65,14 @@ def choose_all(
     Without `pmi` the term -tau log p(d) is left out, so that common phrases win.
     """
     proposed, cost, n_failed = propose_all(context, bench, proposers)
-    return VisionChoices(best_of(bench.captioner, proposed, pmi=pmi), cost, n_failed)
+    replies = {name: each["replies_per_unit"] for name, each in cost.items()}
+    told: JsonObject = {name: {**each} for name, each in cost.items()}
+    return VisionChoices(best_of(bench.captioner, proposed, pmi=pmi), told, n_failed, replies)
 
 
 def propose_all(
     context: ToolContext, bench: VisionBench, proposers: Sequence[Proposer] = ()
-) -> tuple[list[list[Candidate]], JsonObject, int]:
+) -> tuple[list[list[Candidate]], dict[str, dict[str, float]], int]:
     """Candidates for each requested unit; what further proposers cost, and how often they fail."""
     names = bench.unit_names
     proposed: list[list[Candidate]] = []
@@ -75,7 +80,7 @@ def propose_all(
         context.step(unit, len(names), f"describing unit {name}")
         dead = bench.captioner.dead(unit)
         proposed.append([] if dead else bench.captioner.propose(unit))
-    cost: JsonObject = {}
+    cost: dict[str, dict[str, float]] = {}
     n_failed = 0
     asked = [unit for unit, candidates in enumerate(proposed) if candidates]
     for proposer in proposers:
@@ -92,6 +97,7 @@ def propose_all(
             "calls": found.n_calls,
             "from_cache": found.n_cached,
             "calls_per_unit": round(found.n_calls / max(len(asked), 1), 4),
+            "replies_per_unit": round((found.n_calls + found.n_cached) / max(len(asked), 1), 4),
         }
     return proposed, cost, n_failed
 

@@ -1,6 +1,8 @@
 """Units of a language subject in the batch: as the tool captions them, and exactly resumable."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 from dragoman.core.errors import Interrupted, ToolError
+from dragoman.core.protocols import ChatReply, ChatRequest
+from dragoman.core.records import ChatIdentity
 from dragoman.tools.captioning import bar, batch, batch_language
 from dragoman.tools.captioning.bar import Bar
 from dragoman.tools.captioning.batch import Group, Pace
@@ -26,6 +30,27 @@ TEXTS = [
     for n in range(90)
 ]
 MLP = UnitLayer(layer=1)
+
+
+class Says:
+    """A chat model that says the same of every neuron."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    @property
+    def identity(self) -> ChatIdentity:
+        return ChatIdentity(kind="scripted", model="scripted")
+
+    def complete(self, request: ChatRequest, **options: Any) -> ChatReply:
+        self.n_calls += 1
+        schema: Any = request.json_schema
+        n = schema["properties"]["neurons"]["minItems"]
+        text = json.dumps({"neurons": [{"captions": ['the word "Paris"']}] * n})
+        return ChatReply(text=text, finish_reason="stop", prompt_tokens=9, completion_tokens=9)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -164,6 +189,19 @@ def test_the_bar_of_random_units_is_counted_once_for_all_groups(
     for row in rows:
         told: Any = row.details["random_twin_bar"]
         assert (told["simulation"], told["n"]) == (expected, 40)
+
+
+def test_a_row_says_how_many_replies_its_caption_took(
+    context: ToolContext, corpus: Corpus, tmp_path: Path
+) -> None:
+    chat = Says()
+    rows = []
+    for name in ("first", "cached"):
+        units = LanguageUnits(replace(context, chat=chat), {MLP: [3, 7]}, corpus, effort="quick")
+        rows.append(caption(units, tmp_path / name))
+    assert chat.n_calls == 1
+    assert [row.details["chat_replies_per_unit"] for row in rows[0]] == [0.5, 0.5]
+    assert rows[1] == rows[0]
 
 
 def test_settings_tell_runs_apart(context: ToolContext, corpus: Corpus) -> None:

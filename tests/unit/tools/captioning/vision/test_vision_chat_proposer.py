@@ -118,7 +118,11 @@ def test_exemplars_are_shown_and_captions_take_part(
         "calls": n_calls,
         "from_cache": 0,
         "calls_per_unit": round(n_calls / alive, 4),
+        "replies_per_unit": round(n_calls / alive, 4),
     }
+    again = choose_all(context, bench, proposers=[ChatEye(chat)])
+    assert len(endpoint.received) == n_calls
+    assert again.replies_per_unit == choices.replies_per_unit == {"test-eye": n_calls / alive}
     green = choices.chosen[COLOURS.index("green")]
     assert green is not None
     assert "green" in green.candidate.caption
