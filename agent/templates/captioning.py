@@ -53,9 +53,9 @@ RESPONDS = Template(
                 ),
             ),
             "causal_effect": Wording(
-                held="Changed, it changes the text that this predicts: <causal_effect>.",
-                refuted="What it does to the text is no more than like units do.",
-                inconclusive="What it does to the text stays open.",
+                held="Changed, it changes the text or answers that this predicts: <causal_effect>.",
+                refuted="What it does to them is no more than like units do.",
+                inconclusive="What it does to them stays open.",
             ),
         }
     ),

@@ -206,6 +206,28 @@ class VisionSubject:
             return _tensor(self.model(pixels))
 
     @torch.no_grad()
+    def moved_logits(
+        self,
+        pixels: Float[Tensor, "batch 3 h w"],
+        layer: int,
+        unit: int,
+        change: Float[Tensor, "batch h w"],
+    ) -> Float[Tensor, "batch classes"]:
+        """Class logits with `change` added to the map of one unit."""
+        self.check_units(layer, [unit])
+
+        def hook(module: nn.Module, inputs: object, output: Any) -> Any:
+            tensor = _tensor(output).clone()
+            _as_maps(tensor, self._layers[layer])[:, unit] += change
+            return (tensor, *output[1:]) if isinstance(output, tuple) else tensor
+
+        handle = self._modules[layer].register_forward_hook(hook)
+        try:
+            return _tensor(self.model(pixels))
+        finally:
+            handle.remove()
+
+    @torch.no_grad()
     def maps(
         self,
         pixels: Float[Tensor, "batch 3 h w"],

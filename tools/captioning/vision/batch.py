@@ -9,6 +9,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import content_id
 from dragoman.tools.captioning.batch import BatchSettings, Group
 from dragoman.tools.captioning.batch_language import GROUP_UNITS, ranges
+from dragoman.tools.captioning.meanings import embedder
 from dragoman.tools.captioning.rows import ImageExemplar, UnitCaption, row_of_entry, unit_name
 from dragoman.tools.captioning.vision.bench import (
     DECOYS,
@@ -20,6 +21,7 @@ from dragoman.tools.captioning.vision.bench import (
     split_of,
 )
 from dragoman.tools.captioning.vision.captioner import TAU
+from dragoman.tools.captioning.vision.causal import with_causes
 from dragoman.tools.captioning.vision.describing import Proposer, choose_all, choose_twin
 from dragoman.tools.captioning.vision.entries import entry_of
 from dragoman.tools.captioning.vision.images import ImageSet
@@ -72,7 +74,8 @@ class VisionUnits:
         thorough: bool = False,
         proposers: Sequence[Proposer] = (),
     ) -> None:
-        """`requests` names units by layer; `thorough` adds the random twin.
+        """`requests` names units by layer; `thorough` adds the random twin and the
+        causal check.
 
         `ToolError` for a layer or a unit that the subject lacks.
         """
@@ -111,7 +114,13 @@ class VisionUnits:
             ),
             units_digest=content_id([list(group.names) for group in self.groups]),
             corpus=self._images.description,
-            corpus_digest=content_id([self._images.digest, labeller_of(self._context) is not None]),
+            corpus_digest=content_id(
+                [
+                    self._images.digest,
+                    labeller_of(self._context) is not None,
+                    embedder(self._context) is not None,
+                ]
+            ),
             effort=self._effort,
             seed=self._context.seed,
             chat=", ".join(proposer.name for proposer in self._proposers),
@@ -130,7 +139,10 @@ class VisionUnits:
             choose_twin(bench, pmi=self._pmi),
             effort=self._effort,
             seed=self._context.seed,
+            vectors=embedder(self._context),
         )
+        if self._thorough:
+            found = with_causes(self._context, bench, choices.chosen, found, effort=self._effort)
         tau = TAU if self._pmi else 0.0
         for column, name in enumerate(self.groups[index].names):
             if name not in wanted:

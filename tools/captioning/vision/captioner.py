@@ -248,5 +248,11 @@ class VisionCaptioner:
 
     def _neighbours(self, unit: int) -> tuple[int, ...]:
         """Units of the layer whose peaks go with this one's, on the captioner's own images."""
+        return correlated(self.own_peaks, self._units[unit])
+
+    @property
+    def own_peaks(self) -> Float[ndarray, "images layer_units"]:
+        """Spatial maxima of all units of the layer on the images of fit and validation."""
         own = np.concatenate([self.fit.images, self.validation.images])
-        return correlated(self._peaks_of_layer[own], self._units[unit])
+        peaks: Float[ndarray, "images layer_units"] = self._peaks_of_layer[own]
+        return peaks

@@ -54,6 +54,8 @@ def entry_of(
         entry["reason"] = _reason(bench, unit, chosen, scored=found is not None)
     if found is not None:
         entry["scores"] = found.output
+        if found.causes is not None:
+            entry["causal"] = found.causes
     return entry
 
 

@@ -4,9 +4,11 @@ from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, ToolSuccess
 from dragoman.tools.captioning.examination import NO_TWIN
+from dragoman.tools.captioning.meanings import embedder
 from dragoman.tools.captioning.scoring import MIN_ACTIVE
 from dragoman.tools.captioning.vision.bench import DECOYS, images_of, lay_out
 from dragoman.tools.captioning.vision.captioner import Candidate
+from dragoman.tools.captioning.vision.causal import with_causes
 from dragoman.tools.captioning.vision.concepts import CONCEPT, phrase
 from dragoman.tools.captioning.vision.describing import choose_twin
 from dragoman.tools.captioning.vision.reading import read
@@ -46,7 +48,15 @@ def score_channel(
             "the same; other images may rouse it"
         )
     chosen = bench.captioner.choose(0, [Candidate(caption, concept, "given")])
-    (found,) = assess_bench(bench, [chosen], choose_twin(bench), effort=effort, seed=context.seed)
+    scored = assess_bench(
+        bench,
+        [chosen],
+        choose_twin(bench),
+        effort=effort,
+        seed=context.seed,
+        vectors=embedder(context),
+    )
+    (found,) = with_causes(context, bench, [chosen], scored, effort=effort)
     if found is None or chosen is None:
         raise ToolError(
             f"neuron {unit} of layer {layer} has fewer than {MIN_ACTIVE} active or silent held-out "
@@ -62,6 +72,7 @@ def score_channel(
         "images": bench.images.description,
         "n_images_failed": bench.n_failed,
         "scores": found.output,
+        **({} if found.causes is None else {"causal": found.causes}),
     }
     detection = found.measurements[0]
     return ToolSuccess(
@@ -74,8 +85,7 @@ def score_channel(
         controls=found.controls,
         output=described,
         caveats=(
-            "Detection, fuzzing and simulation are correlational; ablate_neurons is an "
-            "intervention.",
+            "All scores but causal_effect are correlational: it alone says what the unit causes.",
             *((NO_TWIN,) if bench.twin is None else ()),
         ),
     )

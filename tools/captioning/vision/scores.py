@@ -8,25 +8,30 @@ pairs come to, this caption on other units and other units' captions on this one
   same marking put elsewhere in the image (delphi's fuzzing, for images);
 - *simulation*: correlation of predicted and true activation over patches, with the explained
   variance (Bills et al. 2023);
+- *embedding*: does a sentence embedder find what active images show, in words, nearer to the
+  caption than what silent ones show (AUROC)? Where the embedder's weights are;
 - *detection_hard*: detection with silent images that rouse the most similar units of the layer.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning import scoring
 from dragoman.tools.captioning.assessment import beats_floor, summary_of
 from dragoman.tools.captioning.contexts import Contexts
+from dragoman.tools.captioning.judges import Separation, separation
 from dragoman.tools.captioning.scoring import Detection
+from dragoman.tools.captioning.senses import Vectors
 from dragoman.tools.captioning.simulation import Simulation, simulate
 from dragoman.tools.captioning.vision.bench import VisionBench
 from dragoman.tools.captioning.vision.captioner import Chosen, VisionCaptioner
+from dragoman.tools.captioning.vision.image_words import image_words
 from dragoman.tools.captioning.vision.patches import PATCHES
 from dragoman.tools.captioning.vision.textures import GRID
 from dragoman.tools.registry import Effort
@@ -54,6 +59,8 @@ class VisionAssessment(NamedTuple):
     """Detection's whole interval lies above its floor, and above chance; and on the validation
     images the caption was `LEAST_GAIN` better than "nothing here". One test alone lets pass one in
     forty of the captions of units that have no rule."""
+    causes: JsonObject | None = None
+    """What the causal check says beside its measurements, where there was one."""
 
     @property
     def output(self) -> JsonObject:
@@ -71,10 +78,12 @@ class VisionAssessor:
         *,
         effort: Effort,
         seed: int,
+        vectors: Vectors | None = None,
     ) -> None:
-        """`chosen` has one entry for each requested unit."""
+        """`chosen` has one entry for each requested unit; `vectors` embeds words."""
         self._captioner, self._chosen = captioner, chosen
         self._effort, self._seed = effort, seed
+        self._vectors = vectors
         self._markings: dict[int, _Markings] = {}
 
     def assess(self, unit: int, name: str) -> VisionAssessment | None:
@@ -89,12 +98,14 @@ class VisionAssessor:
         if detection is None:
             return None
         fuzzing = self._floored("fuzzing", self._fuzzing, chosen, unit, scope)
+        embedding = self._embedded(chosen, unit, scope)
         hard = self._floored("detection_hard", self._hard, chosen, unit, scope)
         return VisionAssessment(
             (
                 detection,
                 *([] if fuzzing is None else [fuzzing]),
                 *self._simulated(chosen, unit, scope),
+                *([] if embedding is None else [embedding]),
             ),
             () if hard is None else (hard,),
             beats_floor(detection) and chosen.gain > LEAST_GAIN,
@@ -159,6 +170,36 @@ class VisionAssessor:
             self._markings[unit] = _marked(images, active[images], [self._seed, 13, unit])
         return self._markings[unit]
 
+    @cached_property
+    def _shown(self) -> Float[ndarray, "images d"] | None:
+        """What held-out images show, in words, as vectors of length one."""
+        if self._vectors is None:
+            return None
+        return self._vectors(image_words(self._captioner.held_out.table))
+
+    def _embedded(self, chosen: Chosen, unit: int, scope: str) -> Measurement | None:
+        own = self._separation(chosen, unit)
+        pairs = [self._separation(other, where) for other, where in self._mismatched(chosen, unit)]
+        floor = [each.auroc for each in pairs if each is not None]
+        if own is None or len(floor) < 2:
+            return None
+        return scoring.measured(
+            "embedding",
+            own.auroc,
+            own.interval(),
+            floor,
+            scope=scope,
+            unit="probability",
+            n=own.n_active + own.n_silent,
+        )
+
+    def _separation(self, chosen: Chosen, unit: int) -> Separation | None:
+        sample, shown = self._captioner.samples[unit], self._shown
+        if shown is None or self._vectors is None or not scoring.scorable(sample):
+            return None
+        near = shown @ self._vectors([chosen.candidate.caption])[0]
+        return separation(near[sample.active], near[sample.silent])
+
     def _simulated(self, chosen: Chosen, unit: int, scope: str) -> list[Measurement]:
         own = self._simulation(chosen, unit)
         floor = [self._simulation(other, where) for other, where in self._mismatched(chosen, unit)]
@@ -210,9 +251,13 @@ def assess_bench(
     *,
     effort: Effort,
     seed: int,
+    vectors: Vectors | None = None,
 ) -> list[VisionAssessment | None]:
-    """The scores of every unit of the bench, the twin's among the controls."""
-    assessor = VisionAssessor(bench.captioner, chosen, effort=effort, seed=seed)
+    """The scores of every unit of the bench, the twin's among the controls.
+
+    With `vectors`, which embeds words, there is an embedding score as well.
+    """
+    assessor = VisionAssessor(bench.captioner, chosen, effort=effort, seed=seed, vectors=vectors)
     found = [assessor.assess(unit, name) for unit, name in enumerate(bench.unit_names)]
     if bench.twin is None or twin_chosen is None:
         return found

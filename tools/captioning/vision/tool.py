@@ -15,6 +15,7 @@ from dragoman.core.records import (
 )
 from dragoman.tools.captioning import figures
 from dragoman.tools.captioning.examination import NO_TWIN
+from dragoman.tools.captioning.meanings import embedder
 from dragoman.tools.captioning.vision.bench import (
     DECOYS,
     VisionBench,
@@ -24,6 +25,7 @@ from dragoman.tools.captioning.vision.bench import (
     shown_exemplars,
 )
 from dragoman.tools.captioning.vision.captioner import TAU
+from dragoman.tools.captioning.vision.causal import with_causes
 from dragoman.tools.captioning.vision.describing import Proposer, choose_all, choose_twin
 from dragoman.tools.captioning.vision.entries import entry_of
 from dragoman.tools.captioning.vision.exemplars import collect
@@ -60,8 +62,14 @@ def caption_channels(
     )
     choices = choose_all(context, bench, pmi=pmi, proposers=proposers)
     found = assess_bench(
-        bench, choices.chosen, choose_twin(bench, pmi=pmi), effort=effort, seed=context.seed
+        bench,
+        choices.chosen,
+        choose_twin(bench, pmi=pmi),
+        effort=effort,
+        seed=context.seed,
+        vectors=embedder(context),
     )
+    found = with_causes(context, bench, choices.chosen, found, effort=effort)
     tau = TAU if pmi else 0.0
     entries = [
         entry_of(bench, unit, chosen, scored, tau=tau)
@@ -206,8 +214,8 @@ def _caveats(
     n_failed: int,
 ) -> tuple[str, ...]:
     caveats = [
-        "A caption tells when a unit is active (correlation), not what it causes: ablate_neurons "
-        "with effect class_accuracy says that.",
+        "A caption tells when a unit is active (correlation); what it causes is told by "
+        "causal_effect alone.",
         *_few(len(bench.images)),
     ]
     if labeller_of(context) is None:

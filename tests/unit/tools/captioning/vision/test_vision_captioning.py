@@ -174,7 +174,12 @@ def test_what_a_proposer_says_takes_part_and_what_cannot_be_read_counts(gallery:
     proposers = [Says("objects in red", "a feeling of loss")]
     choices = choose_all(gallery.context(gallery.home), bench, proposers=proposers)
     assert choices.n_failed == 2
-    assert choices.cost["somebody"] == {"calls": 1, "from_cache": 0, "calls_per_unit": 0.5}
+    assert choices.cost["somebody"] == {
+        "calls": 1,
+        "from_cache": 0,
+        "calls_per_unit": 0.5,
+        "replies_per_unit": 0.5,
+    }
     assert all(each is not None for each in choices.chosen)
 
 
