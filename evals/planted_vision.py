@@ -41,7 +41,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import Record, content_id
 from dragoman.core.settings import Settings
 from dragoman.evals.planted_vision_table import Outcome, Trial, render
-from dragoman.tools.captioning.composition import Column
+from dragoman.evals.planted_vision_truth import balanced_accuracy, rival, truth
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.scoring import detect, scorable
 from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
@@ -53,13 +53,11 @@ from dragoman.tools.captioning.vision.scores import VisionAssessment, assess_ben
 from dragoman.tools.captioning.vision.survey import Asked, Read, Survey, survey
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import tools_digest
-from dragoman.tools.subjects.planted_scenes import SceneObject, scene
+from dragoman.tools.subjects.planted_scenes import scene
 from dragoman.tools.subjects.planted_vision import (
     N_UNITS,
     UNIT_LAYER,
     PlantedVisionUnit,
-    Rule,
-    has,
     planted_vision,
 )
 from dragoman.tools.subjects.vision import VisionLayer, VisionSubject
@@ -71,8 +69,6 @@ N_SCENES = 480
 N_FRESH = 240
 _FRESH = 1_000_000
 """Scenes from this number on are fresh."""
-_FEW = 5
-"""With fewer rivals among the fresh scenes no accuracy against them is worth the name."""
 
 
 class Laboratory:
@@ -172,38 +168,6 @@ def _scenes(seed: int, first: int, n: int) -> ImageSet:
         description=f"{n} scenes of two objects",
         decode=lambda number: Image.fromarray(scene(seed, first + number).pixels),
     )
-
-
-def truth(scenes: Sequence[Sequence[SceneObject]], rule: Rule) -> Column:
-    """In which scenes an object satisfies the rule."""
-    return np.array([any(has(thing, rule) for thing in objects) for objects in scenes])
-
-
-def rival(scenes: Sequence[Sequence[SceneObject]], rule: Rule) -> Column:
-    """Scenes without the rule that show all the properties that one of its alternatives asks for.
-
-    Of an alternative that asks for one property alone: any other property of the same sort would
-    do, so all scenes without the rule are its rivals.
-    """
-    near = []
-    for objects in scenes:
-        shown = {name for each in objects for name in (each.outline, each.colour, each.texture)}
-        wanted = [{name for name, is_wanted in part if is_wanted} for part in rule]
-        plain = all(len(part) == 1 for part in rule)
-        near.append(plain or any(names <= shown for names in wanted))
-    found: Column = ~truth(scenes, rule) & np.array(near)
-    return found
-
-
-def balanced_accuracy(said: Column, holds: Column, among: Column | None = None) -> float | None:
-    """Mean of the rates of yes where the rule holds and of no where it does not.
-
-    `among`: only these of the scenes without the rule count; None where there are too few.
-    """
-    without = ~holds if among is None else ~holds & among
-    if min(int(without.sum()), int(holds.sum())) < _FEW:
-        return None
-    return float((said[holds].mean() + (~said[without]).mean()) / 2)
 
 
 class _Planted(Record):

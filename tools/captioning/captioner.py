@@ -5,15 +5,17 @@ Documents are split once, before anything is looked at: captions are found on `f
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import reranking, scoring, senses
-from dragoman.tools.captioning.contexts import Contexts, Sample, contexts_of, draw, ends_of
+from dragoman.tools.captioning.contexts import Sample, draw, ends_of
 from dragoman.tools.captioning.exemplars import Exemplar, UnitSummaries
+from dragoman.tools.captioning.judges import FreeTextJudge
+from dragoman.tools.captioning.parts import Part, part_of
 from dragoman.tools.captioning.predicates import Predicate, either, holds, phrase
 from dragoman.tools.captioning.proposer import search_over
 from dragoman.tools.captioning.reading import read
@@ -30,23 +32,6 @@ SPARSE = 0.1
 """A unit that is zero at nine positions in ten is active wherever it is not zero."""
 _BEFORE, _AFTER = 8, 3
 """Tokens of context that are shown around a peak."""
-
-
-class Part(NamedTuple):
-    """The tokens of some of the documents."""
-
-    table: TokenTable
-    contexts: Contexts
-    activations: Float[ndarray, "tokens units"]
-
-    @property
-    def texts(self) -> list[str]:
-        """Each context's text."""
-        ends = [*self.contexts.starts[1:], self.table.n]
-        return [
-            "".join(self.table.surface[start:end])
-            for start, end in zip(self.contexts.starts, ends, strict=True)
-        ]
 
 
 class Candidate(NamedTuple):
@@ -82,14 +67,6 @@ class Chosen(NamedTuple):
     """Up to three, most frequent first; one where the caption says one thing."""
 
 
-class FreeTextJudge(Protocol):
-    """Says how well texts go with a caption; higher is better."""
-
-    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
-        """One score a text."""
-        ...
-
-
 class Captioner:
     """Captions for the first `n_requested` columns of `activations`; the others are decoys.
 
@@ -117,9 +94,9 @@ class Captioner:
         self.n_requested, self._seed = n_requested, seed
         self._priors, self._vectors, self._judge = priors, vectors, judge
         self._known_priors: dict[str, float] = {}
-        self.fit = _part(table, activations, 0, first)
-        self.validation = _part(table, activations, first, second)
-        self.held_out = _part(table, activations, second, n_documents)
+        self.fit = part_of(table, activations, 0, first)
+        self.validation = part_of(table, activations, first, second)
+        self.held_out = part_of(table, activations, second, n_documents)
         self.summaries = UnitSummaries(activations.shape[1])
         for part in (self.fit, self.validation):
             for document in np.unique(part.table.document):
@@ -415,11 +392,3 @@ def _united(parts: Sequence[Predicate]) -> Candidate:
     for part in rest:
         predicate = either(predicate, part)
     return Candidate(phrase(predicate), predicate, BUILT_IN, tuple(parts))
-
-
-def _part(
-    table: TokenTable, activations: Float[ndarray, "tokens units"], first: int, end: int
-) -> Part:
-    rows = table.stretch(first, end)
-    chosen = (table.document >= first) & (table.document < end)
-    return Part(rows, contexts_of(rows), activations[chosen])

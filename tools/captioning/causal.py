@@ -30,7 +30,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, Site
-from dragoman.tools.captioning.captioner import Captioner, Part
+from dragoman.tools.captioning.captioner import Captioner
+from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.predicates import Predicate, holds
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.context import ToolContext

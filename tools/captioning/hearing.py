@@ -8,11 +8,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import scoring
-from dragoman.tools.captioning.captioner import Captioner, Part
+from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.chat_judge import ChatJudge, Task, decided
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.fuzzing import marked_text
 from dragoman.tools.captioning.judges import Judge, Separation, separation, threshold_between
+from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.predicates import Predicate
 from dragoman.tools.captioning.scoring import Detection
 from dragoman.tools.captioning.tokens import Ints

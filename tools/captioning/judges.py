@@ -27,6 +27,14 @@ NEUTRAL = "various unrelated passages"
 _FRAME = "The following is a passage with {}:\n\n"
 
 
+class FreeTextJudge(Protocol):
+    """Says how well texts go with a caption; higher is better."""
+
+    def scores(self, caption: str, texts: Sequence[str]) -> Float[ndarray, " texts"]:
+        """One score a text."""
+        ...
+
+
 class Judge(Protocol):
     """Scores texts by how well they go with a caption; higher is better, no natural zero."""
 

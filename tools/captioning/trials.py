@@ -5,11 +5,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import contexts
-from dragoman.tools.captioning.captioner import SPARSE, Captioner, Part
+from dragoman.tools.captioning.captioner import SPARSE, Captioner
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.exemplars import THRESHOLD_QUANTILE
 from dragoman.tools.captioning.fuzzing import FuzzingSample, mark
 from dragoman.tools.captioning.neighbours import Neighbours, correlated
+from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.tokens import Ints
 
 

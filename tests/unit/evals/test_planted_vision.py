@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dragoman.evals.planted_vision import balanced_accuracy, rival, truth
 from dragoman.evals.planted_vision_table import Outcome, Trial, render
+from dragoman.evals.planted_vision_truth import balanced_accuracy, rival, truth
 from dragoman.tools.subjects.planted_scenes import OutlineName, SceneObject
 
 RED_CIRCLE = ((("red", True), ("circle", True)),)
