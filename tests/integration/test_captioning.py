@@ -1,6 +1,5 @@
 """Captions of real neurons; numbers in assertions are bounds, not the figures of one machine."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +13,11 @@ from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.captioning.units import read_units
 from dragoman.tools.context import ToolContext
 
-ROOT = Path(__file__).parents[2]
 LAYER = 12
 NEURONS = [1381, 726]
 """From the draw numpy.random.default_rng(5); the first answers to ends of sentences."""
-DOCUMENTS = 64
-LEAST_WORDS = 12
-
-
-def paragraphs():
-    """Our own documentation, so that no text has to be sampled."""
-    files = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-    blocks = [block.strip() for file in files for block in file.read_text("utf-8").split("\n\n")]
-    return [block for block in blocks if len(block.split()) >= LEAST_WORDS]
+PARAGRAPHS = Path(__file__).parents[1] / "fixtures" / "paragraphs.jsonl"
+"""Of our own documentation, so that no text has to be sampled."""
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +29,8 @@ def context(smollm2, weights_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(context):
-    corpus = context.home / "documentation.jsonl"
-    chosen = np.random.default_rng(0).permutation(paragraphs())[:DOCUMENTS]
-    corpus.write_text("".join(json.dumps({"text": str(each)}) + "\n" for each in chosen), "utf-8")
     arguments = caption_neurons.parse(
-        {"layer": LAYER, "neurons": [*NEURONS], "effort": "quick", "corpus": str(corpus)}
+        {"layer": LAYER, "neurons": [*NEURONS], "effort": "quick", "corpus": str(PARAGRAPHS)}
     )
     digest = context.subject.identity.digest
     experiment = caption_neurons.experiment(arguments, subject_digest=digest, seed=0)
