@@ -15,16 +15,21 @@ from dragoman.tools.subjects.language import LanguageSubject
 def test_continents_can_be_edited(
     smollm2: LanguageSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A third of a quick run: one layer, fewer records and fewer entities.
+    # A part of a quick run: one layer, fewer facts, records and texts.
     small = PLANS["quick"].model_copy(
         update={
-            "max_facts": 32,
+            "max_facts": 24,
             "max_templates": 2,
-            "train_records": 128,
+            "train_records": 64,
             "max_epochs": 2,
+            "spared_cases": 6,
+            "max_validation_entities": 4,
+            "validation_texts": 2,
+            "validation_tokens": 8,
             "max_test_entities": 6,
-            "generated_prompts": 2,
-            "generated_tokens": 12,
+            "test_per_entity": 1,
+            "generated_prompts": 1,
+            "generated_tokens": 8,
         }
     )
     monkeypatch.setitem(PLANS, "quick", small)

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from dragoman.core.records import Site
 from dragoman.tools.editing.records import Prompt
+from dragoman.tools.subjects.generation import PromptPass
 from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.resuming import output_shapes, resuming
 
@@ -72,10 +73,9 @@ class PromptCache:
         self._shapes = tuple(shapes)
         self._resid = {site.layer: taken[site][:, -self.n_tail :].clone() for site in sites}
         self.log_probs = output.logits.log_softmax(-1)
-        n_prefix = self._batch.ids.shape[1] - self.n_tail
-        self._prefix = [
-            (layer.keys[:, :, :n_prefix].clone(), layer.values[:, :, :n_prefix].clone())
-            for layer in output.past_key_values.layers
+        self._n_prefix = self._batch.ids.shape[1] - self.n_tail
+        self._keys_values = [
+            (layer.keys.clone(), layer.values.clone()) for layer in output.past_key_values.layers
         ]
         steps = torch.arange(-self.n_tail, 0, device=subject.device)
         self.from_entity = steps[None] >= self.positions[:, None]
@@ -89,6 +89,33 @@ class PromptCache:
         The direction is added to the block's output at the entity's last token; autograd flows
         to `directions`.
         """
+        output = self._edited(layer, rows, directions, self._n_logits)
+        log_probs: Tensor = output.logits.log_softmax(-1)
+        return log_probs
+
+    @torch.no_grad()
+    def edited_prompts(
+        self, layer: int, rows: Sequence[int], directions: Float[Tensor, "row d_model"]
+    ) -> PromptPass:
+        """The same pass, for text to be generated from: many edits of a prompt share its cost."""
+        output = self._edited(layer, rows, directions, 1)
+        index = torch.tensor(rows, device=self._subject.device)
+        past = output.past_key_values
+        # The blocks that did not run have added nothing of their own to the cache.
+        for below, (keys, values) in enumerate(self._keys_values[: layer + 1]):
+            tail = slice(self._n_prefix, None)
+            past.update(keys[index][:, :, tail], values[index][:, :, tail], below)
+        return PromptPass(
+            output.logits[:, -1], past, self._batch.mask[index], self._batch.positions[index, -1:]
+        )
+
+    def _edited(
+        self,
+        layer: int,
+        rows: Sequence[int],
+        directions: Float[Tensor, "row d_model"],
+        n_logits: int,
+    ) -> Any:
         index = torch.tensor(rows, device=self._subject.device)
         resid = self._resid[layer][index]
         at = torch.zeros(resid.shape[:2], device=resid.device)
@@ -96,23 +123,22 @@ class PromptCache:
         edited = resid + at[..., None] * directions[:, None]
         tail = slice(-self.n_tail, None)
         with resuming(self._subject.blocks[: layer + 1], self._shapes, edited):
-            output = self._subject.model(
+            return self._subject.model(
                 input_ids=self._batch.ids[index, tail],
                 attention_mask=self._batch.mask[index],
                 position_ids=self._batch.positions[index, tail],
                 past_key_values=self._past(index),
                 use_cache=True,
-                logits_to_keep=self._n_logits,
+                logits_to_keep=n_logits,
             )
-        log_probs: Tensor = output.logits.log_softmax(-1)
-        return log_probs
 
     def _past(self, index: Int[Tensor, " row"]) -> DynamicCache:
         # Made anew for each pass: a cache grows with the pass that it is given to.
         past = DynamicCache()
-        for layer, (keys, values) in enumerate(self._prefix):
-            if keys.shape[2]:
-                past.update(keys[index], values[index], layer)
+        before = slice(None, self._n_prefix)
+        for layer, (keys, values) in enumerate(self._keys_values):
+            if self._n_prefix:
+                past.update(keys[index][:, :, before], values[index][:, :, before], layer)
         return past
 
 

@@ -117,13 +117,15 @@ def compare_methods(
     token = token_of(ctx.subject, knowledge)
     for done, (kind, some) in enumerate(asked.items()):
         ctx.step(done, len(asked), f"asking the edited subject: {kind.replace('_', ' ')}")
-        judges: dict[int, Judge] = {}
+        by_layer: dict[int, list[Method]] = {}
         for method in methods:
             # At the neighbour only the editor's own direction is of interest, as a control.
             if kind == "at_neighbour" and method.name not in (EDITED, NO_EDIT):
                 continue
             at = layer if method.layer is None else method.layer
-            if at not in judges:
-                judges[at] = Judge(ctx.subject, some, records, token, at)
-            answers[method.name][kind] = judges[at].ask_by(method)
+            by_layer.setdefault(at, []).append(method)
+        for at, mine in by_layer.items():
+            said = Judge(ctx.subject, some, records, token, at).ask_by(mine)
+            for name, one in said.items():
+                answers[name][kind] = one
     return Comparison(tuple(records), tuple(methods), asked, answers)

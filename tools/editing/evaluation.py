@@ -5,8 +5,13 @@ from typing import NamedTuple
 
 from dragoman.core.records import Measurement
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.comparison import Comparison, compare, directions_of
-from dragoman.tools.editing.directions import REPLACED
+from dragoman.tools.editing.comparison import (
+    Comparison,
+    compare,
+    compare_methods,
+    directions_of,
+)
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, RANDOM, REPLACED
 from dragoman.tools.editing.judging import token_of
 from dragoman.tools.editing.material import held_out_template
 from dragoman.tools.editing.measuring import (
@@ -16,6 +21,7 @@ from dragoman.tools.editing.measuring import (
     measure_probability,
     measure_specificity,
 )
+from dragoman.tools.editing.methods import all_methods
 from dragoman.tools.editing.overall import Overall, overall
 from dragoman.tools.editing.probes import (
     Kind,
@@ -117,9 +123,10 @@ def unknown_facts(ctx: ToolContext, study: Study) -> list[Measurement]:
     if not records:
         return []
     probes = edit_probes(records, knowledge, [knowledge.rewrite], known_only=False)
-    comparison = compare(
-        ctx, study, records, {"rewrite": probes}, directions_of(ctx, study, records)
-    )
+    methods = all_methods(records, knowledge, directions_of(ctx, study, records))
+    # Its efficacy and its control's are all that is wanted here.
+    few = [method for method in methods if method.name in (EDITED, NO_EDIT, RANDOM)]
+    comparison = compare_methods(ctx, knowledge, records, {"rewrite": probes}, few, study.fit.layer)
     return measure_efficacy(comparison, "rewrite", "efficacy", scope=UNKNOWN)[:1]
 
 
@@ -139,5 +146,5 @@ def _probes(
             study.plan.neighbours_per_record,
             ctx.seed,
         ),
-        "unrelated": unrelated_probes(records),
+        "unrelated": unrelated_probes(records, study.plan.unrelated_per_entity),
     }

@@ -35,15 +35,21 @@ class Plan(Record):
     trial_records: int
     """Training records of the one epoch that each candidate layer gets."""
     train_records: int
+    spared_cases: int
+    """Texts of each shape, at most, that training spares, and as many that validation looks at."""
     max_epochs: int
     validation_per_entity: int
     max_validation_entities: int
     validation_texts: int
     """Entities that are written about at each strength."""
     validation_tokens: int
+    strengths: tuple[float, ...]
+    """Tried of the editor and of the mean difference alike."""
     max_test_entities: int
     test_per_entity: int
     neighbours_per_record: int
+    unrelated_per_entity: int
+    """Prompts that ask nothing of the relation, three at most."""
     generated_prompts: int
     generated_tokens: int
 
@@ -55,16 +61,19 @@ PLANS: dict[Effort, Plan] = {
         max_templates=3,
         trial_records=64,
         train_records=128,
+        spared_cases=8,
         max_epochs=3,
-        validation_per_entity=2,
+        validation_per_entity=1,
         max_validation_entities=6,
-        validation_texts=5,
+        validation_texts=3,
         validation_tokens=16,
+        strengths=(1.4, 1.0, 0.7, 0.45),
         max_test_entities=10,
         test_per_entity=2,
         neighbours_per_record=1,
+        unrelated_per_entity=1,
         generated_prompts=5,
-        generated_tokens=24,
+        generated_tokens=20,
     ),
     "full": Plan(
         depths=(0.3, 0.4, 0.5, 0.6, 0.7),
@@ -72,22 +81,21 @@ PLANS: dict[Effort, Plan] = {
         max_templates=6,
         trial_records=160,
         train_records=640,
+        spared_cases=16,
         max_epochs=5,
         validation_per_entity=4,
         max_validation_entities=16,
         validation_texts=8,
         validation_tokens=24,
+        strengths=(1.4, 1.0, 0.7, 0.45),
         max_test_entities=40,
         test_per_entity=4,
         neighbours_per_record=2,
+        unrelated_per_entity=3,
         generated_prompts=12,
         generated_tokens=40,
     ),
 }
-
-
-STRENGTHS = (1.4, 1.0, 0.7, 0.45)
-"""Tried of the editor and of the mean difference alike."""
 
 
 class LayerTrial(Record):
@@ -171,7 +179,14 @@ def fit_editor(
         for some in (pool.train, pool.validation)
     ]
     training, validation = (
-        build_material(subject, knowledge, some, readings.inputs(settings.form), seed)
+        build_material(
+            subject,
+            knowledge,
+            some,
+            readings.inputs(settings.form),
+            seed,
+            spared=plan.spared_cases,
+        )
         for some, readings in zip((pool.train, pool.validation), read, strict=True)
     )
     centroids = {layer: Centroids.of(pool.train, read[0].attributes(layer)) for layer in layers}
@@ -211,16 +226,18 @@ def fit_editor(
     bench = open_bench(subject, knowledge, pool, chosen, plan, seed)
     with torch.no_grad():
         directions = trained.editor(read[1].inputs(settings.form)[chosen])
-    strengths = bench.try_strengths(directions, STRENGTHS)
-    trained.editor.strength.fill_(best(strengths).strength)
     difference = centroids[chosen].differences(pool.validation)
+    strengths, *others = bench.try_strengths(
+        [directions] if difference is None else [directions, difference], plan.strengths
+    )
+    trained.editor.strength.fill_(best(strengths).strength)
     return Fit(
         trained.editor,
         settings.kind,
         chosen,
         tuple(trials),
         tuple(strengths),
-        1.0 if difference is None else best(bench.try_strengths(difference, STRENGTHS)).strength,
+        best(others[0]).strength if others else 1.0,
         centroids[chosen],
         trained.history,
         trained.best,

@@ -14,7 +14,7 @@ from dragoman.tools.editing.probes import Probe
 from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.subjects.language import LanguageSubject
 
-_AT_ONCE = 32
+_AT_ONCE, _CACHED = 64, 32
 
 
 class Answers(NamedTuple):
@@ -26,6 +26,24 @@ class Answers(NamedTuple):
     """The new object's first token is the most probable of all tokens."""
     divergence: Float[Tensor, " probe"]
     """KL(p || p') of the next token, p without an edit."""
+
+    @classmethod
+    def blank(cls, n_probes: int, device: torch.device) -> "Answers":
+        """Room for so many probes, to `put` answers into."""
+        numbers = torch.full((3, n_probes), torch.nan, device=device)
+        top = torch.zeros(n_probes, dtype=torch.bool, device=device)
+        return cls(numbers[0], numbers[1], top, numbers[2])
+
+    def put(self, probes: Sequence[int], answers: "Answers") -> None:
+        """Write the answers to some of the probes."""
+        at = list(probes)
+        for mine, theirs in zip(self, answers, strict=True):
+            mine[at] = theirs
+
+    def rows(self, chosen: Sequence[int]) -> "Answers":
+        """Some of the answers."""
+        at = list(chosen)
+        return Answers(*(each[at] for each in self))
 
     def changed(self) -> list[bool]:
         """Where the new object beats the true one."""
@@ -58,8 +76,8 @@ class Judge:
         self._row = [prompts.index(probe.prompt) for probe in probes]
         # Tails differ by shape of prompt; caching some at a time keeps memory flat.
         self._caches = [
-            PromptCache(subject, prompts[start : start + _AT_ONCE], [layer], final_only=True)
-            for start in range(0, len(prompts), _AT_ONCE)
+            PromptCache(subject, prompts[start : start + _CACHED], [layer], final_only=True)
+            for start in range(0, len(prompts), _CACHED)
         ]
 
     @property
@@ -67,44 +85,85 @@ class Judge:
         """The group of each probe."""
         return [probe.group for probe in self.probes]
 
-    def ask_by(self, method: Method) -> Answers:
-        """The answers under a method."""
-        if method.reword is None:
-            return self.ask(method.directions)
-        prompts = [method.prompt(probe.record, probe.prompt) for probe in self.probes]
-        return self._read(self._subject.log_probs([prompt.text for prompt in prompts]))
+    def ask_by(self, methods: Sequence[Method]) -> dict[str, Answers]:
+        """The answers under each method; all directions share their passes."""
+        added = [method for method in methods if method.reword is None]
+        found = dict(
+            zip(
+                (method.name for method in added),
+                self.ask_each([method.directions for method in added]),
+                strict=True,
+            )
+        )
+        return {
+            method.name: found[method.name] if method.reword is None else self._reworded(method)
+            for method in methods
+        }
 
-    @torch.no_grad()
     def ask(self, directions: Float[Tensor, "record d_model"] | None) -> Answers:
         """The answers when each probe's record's direction is added; None asks without an edit."""
-        if directions is None:
-            return self._read(self._unedited())
-        final = self._unedited()
-        for mine, cache, rows in self._by_cache():
-            for start in range(0, len(mine), _AT_ONCE):
-                some = slice(start, start + _AT_ONCE)
-                chosen = directions[[self.probes[at].record for at in mine[some]]]
-                final[mine[some]] = cache.edited_log_probs(self._layer, rows[some], chosen)[:, -1]
-        return self._read(final)
+        return self.ask_each([directions])[0]
 
-    def _unedited(self) -> Float[Tensor, "probe d_vocab"]:
-        final = torch.empty(len(self.probes), self._subject.d_vocab, device=self._subject.device)
+    @torch.no_grad()
+    def ask_each(
+        self, candidates: Sequence[Float[Tensor, "record d_model"] | None]
+    ) -> list[Answers]:
+        """The same for several candidates, which share their passes."""
+        n_probes = len(self.probes)
+        found = [Answers.blank(n_probes, self._subject.device) for _ in candidates]
         for mine, cache, rows in self._by_cache():
-            final[mine] = cache.log_probs[rows, -1]
-        return final
+            before = cache.log_probs[rows, -1]
+            edited = []
+            for at, directions in enumerate(candidates):
+                if directions is None:
+                    found[at].put(mine, self._read(before, before, mine))
+                else:
+                    edited += [(at, place) for place in range(len(mine))]
+            for start in range(0, len(edited), _AT_ONCE):
+                some = edited[start : start + _AT_ONCE]
+                places = [place for _, place in some]
+                chosen = [candidates[at] for at, _ in some]
+                added = [
+                    each[self.probes[mine[place]].record]
+                    for each, place in zip(chosen, places, strict=True)
+                    if each is not None
+                ]
+                final = cache.edited_log_probs(
+                    self._layer, [rows[place] for place in places], torch.stack(added)
+                )[:, -1]
+                said = self._read(final, before[places], [mine[place] for place in places])
+                for row, (at, place) in enumerate(some):
+                    found[at].put([mine[place]], said.rows([row]))
+        return found
+
+    def _reworded(self, method: Method) -> Answers:
+        asked = [method.prompt(probe.record, probe.prompt).text for probe in self.probes]
+        # Records that share a stand-in, or a new object, may come to one and the same text.
+        different = list(dict.fromkeys(asked))
+        log_probs = self._subject.log_probs(different)
+        found = Answers.blank(len(self.probes), self._subject.device)
+        for mine, cache, rows in self._by_cache():
+            final = log_probs[[different.index(asked[at]) for at in mine]]
+            found.put(mine, self._read(final, cache.log_probs[rows, -1], mine))
+        return found
 
     def _by_cache(self) -> Iterator[tuple[list[int], PromptCache, list[int]]]:
         """For each cache the probes that it serves, and their rows in it."""
         for number, cache in enumerate(self._caches):
-            mine = [at for at, row in enumerate(self._row) if row // _AT_ONCE == number]
-            yield mine, cache, [self._row[at] % _AT_ONCE for at in mine]
+            mine = [at for at, row in enumerate(self._row) if row // _CACHED == number]
+            yield mine, cache, [self._row[at] % _CACHED for at in mine]
 
-    def _read(self, final: Float[Tensor, "probe d_vocab"]) -> Answers:
-        before = self._unedited()
+    def _read(
+        self,
+        final: Float[Tensor, "row d_vocab"],
+        before: Float[Tensor, "row d_vocab"],
+        probes: Sequence[int],
+    ) -> Answers:
+        at = list(probes)
         return Answers(
-            log_new=final.gather(1, self._new[:, None])[:, 0],
-            log_old=final.gather(1, self._old[:, None])[:, 0],
-            new_is_top=final.argmax(-1) == self._new,
+            log_new=final.gather(1, self._new[at, None])[:, 0],
+            log_old=final.gather(1, self._old[at, None])[:, 0],
+            new_is_top=final.argmax(-1) == self._new[at],
             divergence=(before.exp() * (before - final)).sum(-1),
         )
 

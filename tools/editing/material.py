@@ -18,11 +18,8 @@ Inputs: TypeAlias = dict[int, Float[Tensor, "record part d_model"]]
 
 # None of these is a shape that specificity is measured on (`probes`).
 _PREFACES = ("{}. ", "We talked about {}. ", "There is also {}. ")
-_NEIGHBOUR_CASES = 16
 # The prompt of the published essence term; essence itself is measured after another one.
 _ESSENCE = "{} is a"
-_ESSENCE_ENTITIES = 16
-_ESSENCE_CASES = 16
 _ESSENCE_TOKENS = 7
 
 
@@ -42,11 +39,16 @@ def build_material(
     records: Sequence[EditRecord],
     inputs: Inputs,
     seed: int,
+    *,
+    spared: int,
 ) -> dict[int, Material]:
-    """By layer: the edits, the neighbours and the texts about the entity that they should spare."""
+    """By layer: the edits, the neighbours and the texts about the entity that they should spare.
+
+    `spared` is the number of cases, at most, of each shape of spared text.
+    """
     edits = _examples(subject, knowledge, records, inputs)
-    neighbours = _neighbours(subject, knowledge, records, inputs, seed)
-    essence = _essence(subject, records, inputs)
+    neighbours = _neighbours(subject, knowledge, records, inputs, seed, spared)
+    essence = _essence(subject, records, inputs, spared)
     return {layer: Material(edits[layer], neighbours[layer], [essence[layer]]) for layer in inputs}
 
 
@@ -56,6 +58,7 @@ def _neighbours(
     records: Sequence[EditRecord],
     inputs: Inputs,
     seed: int,
+    n_cases: int,
 ) -> dict[int, list[Spared]]:
     """By layer, for the first records: a known fact of another entity, in each shape of prompt."""
     generator = np.random.default_rng(seed)
@@ -66,7 +69,7 @@ def _neighbours(
         if fact.subject in edited and knowledge.is_known(fact)
     ]
     cases: list[tuple[int, str]] = []
-    for index, record in enumerate(records[:_NEIGHBOUR_CASES]):
+    for index, record in enumerate(records[:n_cases]):
         others = [entity for entity in known if entity != record.entity]
         if others:
             cases.append((index, others[int(generator.integers(len(others)))]))
@@ -88,10 +91,10 @@ def _neighbours(
 
 
 def _essence(
-    subject: LanguageSubject, records: Sequence[EditRecord], inputs: Inputs
+    subject: LanguageSubject, records: Sequence[EditRecord], inputs: Inputs, n_cases: int
 ) -> dict[int, Spared]:
     """By layer: what the unedited subject writes about the first entities, under their edits."""
-    entities = list(dict.fromkeys(record.entity for record in records))[:_ESSENCE_ENTITIES]
+    entities = list(dict.fromkeys(record.entity for record in records))[:n_cases]
     openings = [ask(_ESSENCE, entity) for entity in entities]
     written = subject.generate([one.text for one in openings], _ESSENCE_TOKENS)
     texts = [
@@ -99,7 +102,7 @@ def _essence(
     ]
     cache = PromptCache(subject, texts, tuple(inputs))
     cases = [index for index, record in enumerate(records) if record.entity in entities]
-    cases = cases[:_ESSENCE_CASES]
+    cases = cases[:n_cases]
     rows = tuple(entities.index(records[index].entity) for index in cases)
     return {layer: Spared(cache, rows, vectors[cases]) for layer, vectors in inputs.items()}
 

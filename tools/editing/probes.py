@@ -115,13 +115,13 @@ def neighbour_probes(
     return probes
 
 
-def unrelated_probes(records: Sequence[EditRecord]) -> list[Probe]:
-    """Each entity once, in prompts that ask nothing: how far the edit moves what goes on there."""
+def unrelated_probes(records: Sequence[EditRecord], per_entity: int) -> list[Probe]:
+    """Each entity once, in at most three prompts that ask nothing: how far the edit moves those."""
     first = {record.entity: index for index, record in reversed(list(enumerate(records)))}
     return [
         Probe(index, ask(template, entity), records[index].old_object, entity)
         for entity, index in first.items()
-        for template in _UNRELATED
+        for template in _UNRELATED[:per_entity]
     ]
 
 

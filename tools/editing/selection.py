@@ -95,53 +95,72 @@ class Bench:
 
     @torch.no_grad()
     def try_strengths(
-        self, directions: Float[Tensor, "record d_model"], strengths: Sequence[float]
-    ) -> list[StrengthTrial]:
-        """One trial for each strength, which multiplies `directions`."""
-        essence, fluency = self._texts(directions, strengths)
-        return [
+        self,
+        candidates: Sequence[Float[Tensor, "record d_model"]],
+        strengths: Sequence[float],
+    ) -> list[list[StrengthTrial]]:
+        """For each candidate one trial for each strength, which multiplies its directions.
+
+        All texts are written in one go, beside one unedited text for all.
+        """
+        tried = [(strength, strength * one) for one in candidates for strength in strengths]
+        directions = [each for _, each in tried]
+        trials = [
             StrengthTrial(
                 strength=strength,
-                efficacy=_share(self._edits, strength * directions) or 0.0,
-                paraphrase_efficacy=_share(self._paraphrases, strength * directions),
-                neighbourhood_specificity=self._specificity(strength * directions),
-                essence=essence[place],
-                fluency=fluency[place],
+                efficacy=efficacy or 0.0,
+                paraphrase_efficacy=paraphrase,
+                neighbourhood_specificity=kept,
+                essence=essence,
+                fluency=fluency,
             )
-            for place, strength in enumerate(strengths)
+            for (strength, _), efficacy, paraphrase, kept, (essence, fluency) in zip(
+                tried,
+                _shares(self._edits, directions),
+                _shares(self._paraphrases, directions),
+                self._specificity(directions),
+                self._texts(directions),
+                strict=True,
+            )
         ]
+        each = len(strengths)
+        return [trials[at : at + each] for at in range(0, len(trials), each)]
 
-    def _specificity(self, directions: Float[Tensor, "record d_model"]) -> float | None:
-        kept = [
-            keeps
-            for judge in self._neighbours
-            if judge is not None
-            for had, keeps in zip(judge.ask(None).kept(), judge.ask(directions).kept(), strict=True)
-            if had
-        ]
-        return float(np.mean(kept)) if kept else None
+    def _specificity(self, tried: Sequence[Float[Tensor, "record d_model"]]) -> list[float | None]:
+        """Under each of the directions, the share of right answers that are kept."""
+        kept: list[list[bool]] = [[] for _ in tried]
+        for judge in self._neighbours:
+            if judge is None:
+                continue
+            before, *after = (said.kept() for said in judge.ask_each([None, *tried]))
+            for mine, keeps in zip(kept, after, strict=True):
+                mine += [keep for had, keep in zip(before, keeps, strict=True) if had]
+        return [float(np.mean(mine)) if mine else None for mine in kept]
 
-    def _texts(
-        self, directions: Float[Tensor, "record d_model"], strengths: Sequence[float]
-    ) -> tuple[list[float], list[float]]:
-        """Mean essence and relative fluency at each strength."""
+    def _texts(self, tried: Sequence[Float[Tensor, "record d_model"]]) -> list[tuple[float, float]]:
+        """Mean essence and relative fluency under each of the directions."""
         methods = [Method(NO_EDIT)]
-        methods += [Method(str(each), each * directions) for each in strengths]
+        methods += [Method(str(place), directions) for place, directions in enumerate(tried)]
         written = write(
             self._subject, self._openings, self._layer, methods, self._tokens, seed=self._seed
         )
         plain = [one.texts[NO_EDIT] for one in written]
         said = TfIdf(plain)
-        essence, fluency = [], []
+        found = []
         unedited = float(np.mean([ngram_entropy(text) for text in plain]))
         for method in methods[1:]:
             texts = [one.texts[method.name] for one in written]
             pairs = zip(plain, texts, strict=True)
-            essence.append(float(np.mean([said.cosine(one, other) for one, other in pairs])))
+            essence = float(np.mean([said.cosine(one, other) for one, other in pairs]))
             edited = float(np.mean([ngram_entropy(text) for text in texts]))
-            fluency.append(min(1.0, edited / unedited) if unedited > 0 else 1.0)
-        return essence, fluency
+            found.append((essence, min(1.0, edited / unedited) if unedited > 0 else 1.0))
+        return found
 
 
-def _share(judge: Judge | None, directions: Float[Tensor, "record d_model"]) -> float | None:
-    return None if judge is None else float(np.mean(judge.ask(directions).changed()))
+def _shares(
+    judge: Judge | None, tried: Sequence[Float[Tensor, "record d_model"]]
+) -> list[float | None]:
+    """The share of probes that each of the directions changes."""
+    if judge is None:
+        return [None] * len(tried)
+    return [float(np.mean(said.changed())) for said in judge.ask_each(tried)]

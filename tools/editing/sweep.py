@@ -47,7 +47,14 @@ def sweep(
         train = read_records(subject, knowledge.rewrite, pool.train, [layer])
         held = read_records(subject, knowledge.rewrite, pool.validation, [layer])
         materials = [
-            build_material(subject, knowledge, some, read.inputs(settings.form), seed)[layer]
+            build_material(
+                subject,
+                knowledge,
+                some,
+                read.inputs(settings.form),
+                seed,
+                spared=plan.spared_cases,
+            )[layer]
             for some, read in ((pool.train, train), (pool.validation, held))
         ]
         share = min(1.0, plan.trial_records / len(pool.train))
@@ -62,13 +69,14 @@ def sweep(
         with torch.no_grad():
             directions = editor(held.inputs(settings.form)[layer])
         means = centroids.differences(pool.validation)
+        tried = bench.try_strengths(
+            [directions] if means is None else [directions, means], strengths
+        )
         rows.append(
             SweepRow(
                 layer=layer,
-                editor=tuple(bench.try_strengths(directions, strengths)),
-                mean_difference=()
-                if means is None
-                else tuple(bench.try_strengths(means, strengths)),
+                editor=tuple(tried[0]),
+                mean_difference=tuple(tried[1]) if len(tried) > 1 else (),
             )
         )
     return rows

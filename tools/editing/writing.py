@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dragoman.tools.editing.editor import edit_at_entity
+from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.methods import Method
 from dragoman.tools.editing.records import EditRecord, Prompt, ask
 from dragoman.tools.subjects.language import LanguageSubject
@@ -91,11 +91,13 @@ def _write(
                 if method.directions is None
                 else method.directions[opening.record]
             )
-    edit = edit_at_entity(subject, prompts, layer, torch.stack(vectors))
-    texts = subject.generate(
-        [prompt.text for prompt in prompts],
+    # A prompt is read once for all methods that ask it.
+    different = list(dict.fromkeys(prompts))
+    cache = PromptCache(subject, different, [layer], final_only=True)
+    rows = [different.index(prompt) for prompt in prompts]
+    texts = subject.generate_from(
+        cache.edited_prompts(layer, rows, torch.stack(vectors)),
         n_tokens,
-        edits=[edit],
         temperature=0.0 if greedy else 1.0,
         top_k=TOP_K,
         streams=[place for place, _ in asked],

@@ -1,7 +1,7 @@
 """Sampling with a key-value cache, in batches, with edits that act on the prompt alone."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,18 @@ from dragoman.tools.subjects.hooks import Edit
 
 if TYPE_CHECKING:
     from dragoman.tools.subjects.language import Batch, LanguageSubject
+
+
+class PromptPass(NamedTuple):
+    """The pass over some prompts, with all that generation needs to go on from it."""
+
+    logits: Float[Tensor, "batch d_vocab"]
+    """After each prompt's last token."""
+    past: Any
+    """The model's own cache of keys and values; it grows with what is generated."""
+    mask: Int[Tensor, "batch pos"]
+    position: Int[Tensor, "batch 1"]
+    """Of each prompt's last token."""
 
 
 @torch.no_grad()
@@ -25,7 +37,33 @@ def sample(
     streams: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Int[Tensor, "batch new"]:
-    """New token ids; a row that has ended goes on with its end token.
+    """New token ids after a prompt pass with `edits`; the rest is as in `sample_from`."""
+    output = subject.forward(batch, edits, use_cache=True, logits_to_keep=1)
+    return sample_from(
+        subject,
+        PromptPass(
+            output.logits[:, -1], output.past_key_values, batch.mask, batch.positions[:, -1:]
+        ),
+        max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        streams=streams,
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def sample_from(
+    subject: "LanguageSubject",
+    prompts: PromptPass,
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    streams: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Int[Tensor, "batch new"]:
+    """New token ids; a row that has ended goes on with its end token. `prompts` is used up.
 
     Greedy at temperature 0, else seeded ancestral sampling, from the `top_k` most probable tokens
     if that is given. Rows of the same stream draw by the same random numbers: what differs between
@@ -34,12 +72,11 @@ def sample(
     generator = torch.Generator(device=subject.device).manual_seed(seed)
     choose = _Chooser(temperature, top_k, streams, generator)
     ends = torch.tensor(end_ids(subject), device=subject.device)
-    output = subject.forward(batch, edits, use_cache=True, logits_to_keep=1)
-    mask, position = batch.mask, batch.positions[:, -1:]
-    ended = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=subject.device)
+    logits, past, mask, position = prompts
+    ended = torch.zeros(logits.shape[0], dtype=torch.bool, device=subject.device)
     new: list[Tensor] = []
     for step in range(max_new_tokens):
-        token = choose(output.logits[:, -1])
+        token = choose(logits)
         token = torch.where(ended, ends[0], token)
         new.append(token)
         ended = ended | torch.isin(token, ends)
@@ -51,9 +88,10 @@ def sample(
             input_ids=token[:, None],
             attention_mask=mask,
             position_ids=position,
-            past_key_values=output.past_key_values,
+            past_key_values=past,
             use_cache=True,
         )
+        logits, past = output.logits[:, -1], output.past_key_values
     return torch.stack(new, dim=1)
 
 

@@ -13,7 +13,7 @@ from dragoman.core.protocols import TokenProbability
 from dragoman.core.records import Site, SubjectIdentity
 from dragoman.tools.subjects import hooks
 from dragoman.tools.subjects.anatomy import dissect
-from dragoman.tools.subjects.generation import sample
+from dragoman.tools.subjects.generation import PromptPass, sample, sample_from
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.identity import identify
 
@@ -276,6 +276,29 @@ class LanguageSubject:
                 seed=seed + start,
             )
             written += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return written
+
+    def generate_from(
+        self,
+        prompts: PromptPass,
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        streams: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        """New text alone, as `generate` in one batch, after a prompt pass that is there already."""
+        ids = sample_from(
+            self,
+            prompts,
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            streams=streams,
+            seed=seed,
+        )
+        written: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return written
 
     def continue_text(

@@ -100,6 +100,20 @@ def test_only_positions_from_the_entity_to_before_the_end_are_held(
         assert held == list(range(position, -1))
 
 
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_text_goes_on_from_an_edited_pass_as_from_a_full_one(
+    any_tiny: LanguageSubject, layer: int
+) -> None:
+    prompts = [PROMPTS[row] for row in ROWS]
+    directions = 20 * _directions(any_tiny)
+    edit = edit_at_entity(any_tiny, prompts, layer, directions)
+    whole = any_tiny.generate([one.text for one in prompts], 12, edits=[edit])
+    cache = PromptCache(any_tiny, PROMPTS, [layer], final_only=True)
+    for _ in range(2):  # the cache serves any number of passes
+        resumed = any_tiny.generate_from(cache.edited_prompts(layer, ROWS, directions), 12)
+        assert resumed == whole
+
+
 def test_an_entity_at_the_very_start(tiny_subject: LanguageSubject) -> None:
     # Without a document start, such a prompt has no prefix at all: nothing to cache.
     bare = LanguageSubject(tiny_subject.model, tiny_subject.tokenizer, "bare")
@@ -109,6 +123,9 @@ def test_an_entity_at_the_very_start(tiny_subject: LanguageSubject) -> None:
     with torch.no_grad():
         mine = PromptCache(bare, prompts, [1]).edited_log_probs(1, [0], vectors)
         torch.testing.assert_close(mine, _full(bare, prompts, 1, vectors), atol=1e-5, rtol=1e-5)
+    edited = PromptCache(bare, prompts, [1]).edited_prompts(1, [0], vectors)
+    edit = edit_at_entity(bare, prompts, 1, vectors)
+    assert bare.generate_from(edited, 8) == bare.generate([prompts[0].text], 8, edits=[edit])
 
 
 def test_blocks_that_return_tuples(tiny_subject: LanguageSubject) -> None:
