@@ -27,6 +27,7 @@ from dragoman.core.protocols import ChatModel
 from dragoman.core.records import canonical_json, content_id
 from dragoman.core.settings import Settings, load_settings
 from dragoman.evals.captions_table import METRICS, Row, Value, Variant, render
+from dragoman.evals.rows import read_lines
 from dragoman.tools.captioning.assessment import Assessor, said_of
 from dragoman.tools.captioning.bench import Asked, Bench, lay_out_layers
 from dragoman.tools.captioning.captioner import Candidate, Captioner
@@ -185,10 +186,7 @@ def _scored(
 
 def read_rows(path: Path, made: str) -> list[Row]:
     """The rows of a file that belong to this study; those of another are left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").splitlines()
-    rows = [Row.model_validate_json(line) for line in lines if line.endswith("}")]
+    rows = read_lines(path, Row, lambda row: (row.made, row.unit, row.variant))
     return [row for row in rows if row.made == made]
 
 

@@ -7,20 +7,18 @@ command goes on after the last row.
 """
 
 import argparse
-import contextlib
-import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import JsonValue
+from typing import Literal, TypeAlias
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.protocols import silent
-from dragoman.core.records import JsonObject, Measurement
+from dragoman.core.records import Measurement, Record
 from dragoman.core.settings import Settings
+from dragoman.evals.rows import append_line, read_lines
 from dragoman.tools.editing.biographies import load_occupations
 from dragoman.tools.editing.detection.correction import corrected, measure_correction
 from dragoman.tools.editing.detection.editors import train_directions
@@ -36,7 +34,28 @@ from dragoman.tools.registry import tools_digest
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
 from dragoman.tools.subjects.language import LanguageSubject
 
-PARTS = ("occupations", "entailment")
+Part: TypeAlias = Literal["occupations", "entailment"]
+PARTS: tuple[Part, ...] = ("occupations", "entailment")
+
+
+class Row(Record):
+    """One part on one seed."""
+
+    part: Part
+    seed: int
+    subject: str
+    """Its digest."""
+    layer: int
+    seconds: float
+    """Of CPU time."""
+    code: str
+    """Digest of the tools that counted."""
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What makes two rows the same piece of work."""
+        return (self.part, self.seed, self.subject)
 
 
 def run_occupations(subject: LanguageSubject, layer: int, seed: int) -> list[Measurement]:
@@ -108,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.rows or settings.home / "evals" / "correction.jsonl"
     subject = load_subject(options.subject, settings)
     layer = round(EDIT_DEPTH * (subject.n_layers - 1))
-    rows = {(row["part"], row["seed"], row["subject"]): row for row in _read(path)}
+    rows = {row.key: row for row in read_lines(path, Row, lambda row: row.key)}
     digest = subject.identity.digest
     for seed in options.seeds:
         for part in options.parts:
@@ -116,23 +135,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             started = time.process_time()
             run = run_occupations if part == "occupations" else run_entailment
-            measured: list[JsonValue] = [
-                each.model_dump(mode="json") for each in run(subject, layer, seed)
-            ]
-            row: JsonObject = {
-                "part": part,
-                "seed": seed,
-                "subject": digest,
-                "layer": layer,
-                "seconds": round(time.process_time() - started, 1),
-                "code": tools_digest(),
-                "measurements": measured,
-            }
-            rows[(part, seed, digest)] = row
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps(row) + "\n")
-    chosen = [row for row in rows.values() if row["seed"] in options.seeds]
+            measured = tuple(run(subject, layer, seed))
+            row = Row(
+                part=part,
+                seed=seed,
+                subject=digest,
+                layer=layer,
+                seconds=round(time.process_time() - started, 1),
+                code=tools_digest(),
+                measurements=measured,
+            )
+            append_line(path, row.model_dump_json())
+            rows[row.key] = row
+    chosen = [row for row in rows.values() if row.seed in options.seeds]
     shown = f"--seeds {' '.join(map(str, options.seeds))}"
     text = render(chosen, subject.identity.name, f"python -m dragoman.evals.correction {shown}")
     if options.out is not None:
@@ -141,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def render(rows: Sequence[JsonObject], subject: str, command: str) -> str:
+def render(rows: Sequence[Row], subject: str, command: str) -> str:
     """One line for each measurement."""
     lines = [
         f"# Correction and entailment on {visible(subject, one_line=True)}",
@@ -155,27 +170,15 @@ def render(rows: Sequence[JsonObject], subject: str, command: str) -> str:
         "|---|---:|---|---|---|---|---:|",
     ]
     for row in rows:
-        measured = row["measurements"]
-        assert isinstance(measured, list)
-        for each in map(Measurement.model_validate, measured):
+        for each in row.measurements:
             low, high = each.ci95
             lines.append(
-                f"| {row['part']} | {row['seed']} | {each.metric} | {each.scope} | "
+                f"| {row.part} | {row.seed} | {each.metric} | {each.scope} | "
                 f"{each.value:.2f} [{low:.2f}, {high:.2f}] | {each.baseline:.2f} {each.control} | "
                 f"{each.n} |"
             )
-    seconds = sum(float(str(row["seconds"])) for row in rows)
+    seconds = sum(row.seconds for row in rows)
     return "\n".join([*lines, "", f"Made by `{command}`: {seconds:.0f} s of CPU time.", ""])
-
-
-def _read(path: Path) -> list[JsonObject]:
-    if not path.exists():
-        return []
-    found: list[JsonObject] = []
-    for line in path.read_text("utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a last line that was cut off
-            found.append(json.loads(line))
-    return found
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import ValidationError
-
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append_line, read_lines
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
@@ -39,20 +37,8 @@ class Row(ToolRow):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of earlier runs; a last line that was cut off by a stop is left out."""
-    if not path.exists():
-        return []
-    rows: dict[tuple[str, ...], Row] = {}
-    lines = path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = Row.model_validate_json(line)
-        except ValidationError:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}: line {number} is no row of this eval") from None
-        rows[row.key] = row
-    return list(rows.values())
+    """The rows of earlier runs."""
+    return read_lines(path, Row, lambda row: row.key)
 
 
 def add_row(path: Path, row: Row) -> None:

@@ -13,13 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append_line, read_lines
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation
@@ -39,20 +37,8 @@ RELATIONS = (
 
 
 def read_rows(path: Path) -> list[ToolRow]:
-    """The rows of earlier runs; a last line that was cut off by a stop is left out."""
-    if not path.exists():
-        return []
-    rows: dict[tuple[str, ...], ToolRow] = {}
-    lines = path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = ToolRow.model_validate_json(line)
-        except ValidationError:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}: line {number} is no row of this eval") from None
-        rows[row.key] = row
-    return list(rows.values())
+    """The rows of earlier runs."""
+    return read_lines(path, ToolRow, lambda row: row.key)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,12 @@
-"""Lines of a jsonl file that survive a stop at any moment."""
+"""Lines of a jsonl file that survive a stop at any moment: one finished piece of work each."""
 
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+RowT = TypeVar("RowT", bound=BaseModel)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -13,3 +19,28 @@ def append_line(path: Path, line: str) -> None:
         if whole != text:
             opened.truncate(len(whole.encode()))
         opened.write(f"{line}\n")
+
+
+def read_lines(path: Path, kind: type[RowT], key: Callable[[RowT], Hashable]) -> list[RowT]:
+    """The rows of earlier runs, the latest of each key; none if there is no such file.
+
+    A last line that was cut off by a stop is left out.
+
+    Raises:
+        ValueError: another line is no row; the path and the line's number are named.
+    """
+    if not path.exists():
+        return []
+    rows: dict[Hashable, RowT] = {}
+    # A text may hold other marks that end a line; only this one ends a row.
+    lines = path.read_text("utf-8").split("\n")
+    lines = lines if lines[-1] else lines[:-1]
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = kind.model_validate_json(line)
+        except ValidationError:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is no row of this eval") from None
+        rows[key(row)] = row
+    return list(rows.values())
