@@ -14,18 +14,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import missed, render
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append_line, read_lines
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
-from dragoman.tools.editing.fitting import PLANS, Plan
+from dragoman.tools.editing.fitting import Plan
 from dragoman.tools.editing.measuring import table
 from dragoman.tools.editing.study import prepare
 from dragoman.tools.editing.sweep import sweep
@@ -52,30 +50,35 @@ RELATIONS = (
     "verb_past_tense",
     "word_sentiment",
 )
-PLAN = PLANS["quick"].model_copy(
-    update={
-        "train_records": 192,
-        "max_epochs": 4,
-        "max_test_entities": 12,
-        "test_per_entity": 2,
-        "generated_prompts": 10,
-        "generated_tokens": 40,
-    }
+PLAN = Plan(
+    depths=(0.45,),
+    max_facts=40,
+    max_templates=3,
+    trial_records=64,
+    train_records=192,
+    spared_cases=16,
+    max_epochs=4,
+    validation_per_entity=2,
+    max_validation_entities=6,
+    validation_texts=5,
+    validation_tokens=16,
+    strengths=(1.4, 1.0, 0.7, 0.45),
+    max_test_entities=12,
+    test_per_entity=2,
+    neighbour_records=24,
+    neighbours_per_record=1,
+    unrelated_per_entity=3,
+    generated_prompts=10,
+    generated_tokens=40,
 )
+"""Its own, so that rows of two versions of the tools were measured in the same way."""
 SWEPT_DEPTHS = (0.1, 0.3, 0.5, 0.7)
 SWEPT_STRENGTHS = (1.2, 0.8, 0.4)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of earlier runs, of each relation the last; a line that was cut off is left out."""
-    if not path.exists():
-        return []
-    rows: dict[tuple[str, str, str, int], Row] = {}
-    for line in path.read_text("utf-8").splitlines():
-        with contextlib.suppress(ValidationError):
-            row = Row.model_validate_json(line)
-            rows[row.key] = row
-    return list(rows.values())
+    """The rows of earlier runs; of a relation judged and then swept, the swept one."""
+    return read_lines(path, Row, lambda row: row.key)
 
 
 def judge(ctx: ToolContext, name: str, plan: Plan) -> Row:

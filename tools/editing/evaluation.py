@@ -139,7 +139,7 @@ def _probes(
         "rewrite": edit_probes(records, knowledge, [knowledge.rewrite]),
         "paraphrase": edit_probes(records, knowledge, [paraphrase] if paraphrase else []),
         **neighbour_probes(
-            records,
+            records[: study.plan.neighbour_records],
             knowledge,
             token_of(ctx.subject, knowledge),
             (*split.test, *split.validation),

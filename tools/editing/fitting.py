@@ -47,6 +47,8 @@ class Plan(Record):
     """Tried of the editor and of the mean difference alike."""
     max_test_entities: int
     test_per_entity: int
+    neighbour_records: int
+    """Test records, of every entity first one, whose neighbours are asked."""
     neighbours_per_record: int
     unrelated_per_entity: int
     """Prompts that ask nothing of the relation, three at most."""
@@ -70,10 +72,11 @@ PLANS: dict[Effort, Plan] = {
         strengths=(1.4, 1.0, 0.7, 0.45),
         max_test_entities=10,
         test_per_entity=2,
+        neighbour_records=10,
         neighbours_per_record=1,
         unrelated_per_entity=1,
         generated_prompts=5,
-        generated_tokens=20,
+        generated_tokens=16,
     ),
     "full": Plan(
         depths=(0.3, 0.4, 0.5, 0.6, 0.7),
@@ -90,6 +93,7 @@ PLANS: dict[Effort, Plan] = {
         strengths=(1.4, 1.0, 0.7, 0.45),
         max_test_entities=40,
         test_per_entity=4,
+        neighbour_records=160,
         neighbours_per_record=2,
         unrelated_per_entity=3,
         generated_prompts=12,

@@ -148,7 +148,7 @@ def _measure(ctx: ToolContext, study: Study) -> tuple[list[Measurement], list[Me
     probes: dict[Kind, list[Probe]] = {
         "rewrite": edit_probes(records, knowledge, [knowledge.rewrite]),
         **neighbour_probes(
-            records,
+            records[: study.plan.neighbour_records],
             knowledge,
             token_of(ctx.subject, knowledge),
             (*split.test, *split.validation),
