@@ -103,6 +103,19 @@ def read_fact_file(path: Path) -> tuple[FactRow, ...]:
     return rows
 
 
+def make_row(**columns: str | None) -> FactRow:
+    """One fact that was given without a file, held to the same rules.
+
+    Raises:
+        ToolError: one line that says what is wrong.
+    """
+    present = {name: value for name, value in columns.items() if value is not None}
+    row = _row(json.dumps(present), "the fact")
+    if isinstance(row, str):
+        raise ToolError(row)
+    return row
+
+
 def relation_document(path: Path, rows: tuple[FactRow, ...]) -> dict[str, Any]:
     """The file as a relation of its own, in the published format.
 

@@ -49,21 +49,30 @@ def entity_tokens(
         inside = ", only inside another word" if entity and entity in text else ""
         raise ToolError(f"entity {entity!r} does not occur in the text {text!r}{inside}")
     chosen = {"first": spans[:1], "last": spans[-1:], "all": spans}[occurrence]
-    offsets = _offsets(subject, text)
     found: list[int] = []
     for start, end in chosen:
         first, last = subject.token_span(text, start, end)
-        for token in range(first, last + 1):
-            left, right = offsets[token]
-            # Leading space belongs to the token in most vocabularies, and to no word.
-            beyond = text[left : max(left, start)] + text[end : max(end, right)]
-            if any(character.isalnum() for character in beyond):
-                raise ToolError(
-                    f"entity {entity!r} shares the token {text[left:right]!r} with another word "
-                    f"of the text {text!r}: put a space between them"
-                )
+        shared = shared_token(subject, text, start, end)
+        if shared is not None:
+            raise ToolError(
+                f"entity {entity!r} shares the token {shared!r} with another word "
+                f"of the text {text!r}: put a space between them"
+            )
         found += range(last if tokens == "last" else first, last + 1)
     return found
+
+
+def shared_token(subject: LanguageSubject, text: str, start: int, end: int) -> str | None:
+    """A token of `text[start:end]` that reaches into another word; None if there is none."""
+    offsets = _offsets(subject, text)
+    first, last = subject.token_span(text, start, end)
+    for token in range(first, last + 1):
+        left, right = offsets[token]
+        # Leading space belongs to the token in most vocabularies, and to no word.
+        beyond = text[left : max(left, start)] + text[end : max(end, right)]
+        if any(character.isalnum() for character in beyond):
+            return text[left:right]
+    return None
 
 
 def occurrences(text: str, entity: str) -> list[tuple[int, int]]:

@@ -87,7 +87,9 @@ def corrected(
     )
 
 
-def measure_correction(found: Corrected) -> tuple[Measurement, list[Measurement]]:
+def measure_correction(
+    found: Corrected, *, n_failed: int = 0
+) -> tuple[Measurement, list[Measurement]]:
     """`corrected_accuracy` beside no edit; then the controls, each beside the same."""
     n, before = len(found.foreseen), float(found.right[BEFORE].sum())
 
@@ -99,6 +101,7 @@ def measure_correction(found: Corrected) -> tuple[Measurement, list[Measurement]
             baseline_successes=before,
             baseline_n=n,
             control=BEFORE,
+            n_failed=n_failed,
             scope=scope,
         )
 

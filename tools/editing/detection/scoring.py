@@ -1,21 +1,20 @@
 """The risk of a person's own facts, by probes that did not learn from the entity in question."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dragoman.core.records import JsonObject, Record
-from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.decoder import errs
-from dragoman.tools.editing.detection.methods import fitted
-from dragoman.tools.editing.detection.probe import Probe
+from dragoman.tools.editing.detection.detector import Detector
+from dragoman.tools.editing.detection.faults import NOT_FINITE, entity_fault, finite
 from dragoman.tools.editing.detection.questions import Asked, ask_contextual, ask_prior
-from dragoman.tools.editing.detection.reading import read
+from dragoman.tools.editing.detection.reading import Readings, read
 from dragoman.tools.editing.detection.risks import reason
-from dragoman.tools.editing.detection.study import ErrorStudy
-from dragoman.tools.editing.records import EditRecord
+from dragoman.tools.editing.records import EditRecord, ask
 from dragoman.tools.fact_files import FactRow
 from dragoman.tools.relations import Sample
+from dragoman.tools.subjects.language import LanguageSubject
 
 
 class FactRisk(Record):
@@ -42,89 +41,97 @@ class FactRisk(Record):
 
 
 def score_facts(
-    ctx: ToolContext, study: ErrorStudy, probes: Sequence[Probe], rows: Sequence[FactRow]
+    subject: LanguageSubject,
+    detector: Detector,
+    rows: Sequence[FactRow],
+    seed: int,
+    step: Callable[[int, int, str], None],
 ) -> list[FactRisk]:
-    """Every fact in one batched pass, in the order of the rows.
+    """Every fact in one batched pass, in the order of the rows; nothing is fitted.
 
     An entity of the relation is judged by the probe of its own fold, which was fitted on all
     others; an entity that the relation lacks by all of them.
     """
-    trial = study.trial
-    known = {name for names in trial.among.objects for name in names}
-    usable = [row for row in rows if _fault(study, row, known) is None]
-    asked = _ask(ctx, study, usable)
+    faults = [_fault(subject, detector, row) for row in rows]
+    usable = [at for at, why in enumerate(faults) if why is None]
     found: dict[int, FactRisk] = {}
     if usable:
-        readings = read(
-            ctx.subject, asked.prompts, trial.among.ids, trial.readings.layers, step=ctx.step
-        )
-        wrong = errs(readings.answers, asked.claims)
-        masked = np.where(asked.claims.candidates, readings.answers, -np.inf).argmax(1)
-        judges = _judges(study, probes)
-        homes = {
-            entity.casefold(): number
-            for number, (entities, _) in enumerate(judges)
-            for entity in entities
-        }
-        seen = {entity.casefold() for entity in study.editor.entities}
-        for at, row in enumerate(usable):
-            home = homes.get(row.entity.casefold())
-            mine = [probe for _, probe in judges] if home is None else [judges[home][1]]
-            said = [probe.judge(readings.rows([at]), asked.claims.rows([at])) for probe in mine]
-            risk = float(np.mean([one.risk[0] for one in said]))
-            foreseen = sum(bool(one.foreseen[0]) for one in said) * 2 > len(said)
-            stated = trial.among.spoken(int(asked.claims.claimed[at]))
-            expected = trial.among.spoken(said[0].expected[0])
-            found[id(row)] = FactRisk(
+        asked = _ask(detector, [rows[at] for at in usable], seed)
+        readings = read(subject, asked.prompts, detector.among.ids, detector.layers, step=step)
+        sound = finite(readings)
+        for at, good in zip(usable, sound, strict=True):
+            faults[at] = None if good else NOT_FINITE
+        few = np.flatnonzero(sound).tolist()
+        usable = [usable[place] for place in few]
+        scored = _score(detector, [rows[at] for at in usable], asked.rows(few), readings.rows(few))
+        found = dict(zip(usable, scored, strict=True))
+    return [found.get(at) or _unscored(row, faults[at]) for at, row in enumerate(rows)]
+
+
+def _score(
+    detector: Detector, rows: Sequence[FactRow], asked: Asked, readings: Readings
+) -> list[FactRisk]:
+    """Risks of facts that were asked and read."""
+    judges = [detector.judges(row.entity) for row in rows]
+    said: list[dict[int, tuple[float, bool, int]]] = [{} for _ in rows]
+    for number, fold in enumerate(detector.folds):
+        mine = [at for at, some in enumerate(judges) if number in some]
+        if not mine:
+            continue
+        verdicts = fold.probe.judge(readings.rows(mine), asked.claims.rows(mine))
+        for place, at in enumerate(mine):
+            said[at][number] = (
+                float(verdicts.risk[place]),
+                bool(verdicts.foreseen[place]),
+                verdicts.expected[place],
+            )
+    among = detector.among
+    wrong = errs(readings.answers, asked.claims)
+    answered = np.where(asked.claims.candidates, readings.answers, -np.inf).argmax(1)
+    found = []
+    for at, row in enumerate(rows):
+        risks, foreseen, expected = zip(*said[at].values(), strict=True)
+        risk, warned = float(np.mean(risks)), sum(foreseen) * 2 > len(foreseen)
+        held = among.spoken(expected[0])
+        stated = among.spoken(int(asked.claims.claimed[at]))
+        found.append(
+            FactRisk(
                 entity=row.entity,
                 object=row.object,
                 risk=risk,
-                error_foreseen=foreseen,
-                expected=expected,
-                answered=trial.among.spoken(int(masked[at])),
+                error_foreseen=warned,
+                expected=held,
+                answered=among.spoken(int(answered[at])),
                 error=bool(wrong[at]),
-                editor_saw_entity=row.entity.casefold() in seen,
-                reason=reason(stated, expected, risk, foreseen),
+                editor_saw_entity=row.entity.casefold() in detector.editor_entities,
+                reason=reason(stated, held, risk, warned),
             )
-    return [found.get(id(row)) or _unscored(row, _fault(study, row, known)) for row in rows]
-
-
-def _judges(study: ErrorStudy, probes: Sequence[Probe]) -> list[tuple[set[str], Probe]]:
-    """A probe for every part of the relation's entities, fitted on the other parts."""
-    trial = study.trial
-    found = [
-        ({trial.asked.groups[at] for at in split.test}, probe)
-        for split, probe in zip(trial.splits, probes, strict=True)
-    ]
-    for split in study.unseen:
-        fit, _ = split.parts(trial.readings, trial.asked.claims, trial.wrong)
-        probe, _ = fitted(split, fit, trial.directions.edited).choose(fit.wrong)
-        found.append(({trial.asked.groups[at] for at in split.test}, probe))
+        )
     return found
 
 
-def _ask(ctx: ToolContext, study: ErrorStudy, rows: Sequence[FactRow]) -> Asked:
-    among = study.trial.among
-    if study.question == "prior":
+def _ask(detector: Detector, rows: Sequence[FactRow], seed: int) -> Asked:
+    if detector.question == "prior":
         facts = [Sample(subject=row.entity, object=row.object) for row in rows]
-        return ask_prior(study.template, facts, among)
+        return ask_prior(detector.template, facts, detector.among)
     records = [
         EditRecord(entity=row.entity, old_object=row.object, new_object=row.new_object or "")
         for row in rows
     ]
-    return ask_contextual(study.template, records, among, ctx.seed, kinds=("stated",))
+    return ask_contextual(detector.template, records, detector.among, seed, kinds=("stated",))
 
 
-def _fault(study: ErrorStudy, row: FactRow, known: set[str]) -> str | None:
-    wanted = [row.object] if study.question == "prior" else [row.object, row.new_object]
+def _fault(subject: LanguageSubject, detector: Detector, row: FactRow) -> str | None:
+    known = detector.objects
+    wanted = [row.object] if detector.question == "prior" else [row.object, row.new_object]
     for name in wanted:
         if name is None:
             return "the row has no new_object for the context to state"
         if name not in known:
             return f"{name!r} is not among the {len(known)} objects that the probe was fitted on"
-    if study.question == "contextual" and row.object == row.new_object:
+    if detector.question == "contextual" and row.object == row.new_object:
         return "object and new_object are the same"
-    return None
+    return entity_fault(subject, ask(detector.template, row.entity), row.entity)
 
 
 def _unscored(row: FactRow, why: str | None) -> FactRisk:

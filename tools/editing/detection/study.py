@@ -5,7 +5,7 @@ fitted on all entities but these.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,15 @@ from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.decoder import Flags, errs
 from dragoman.tools.editing.detection.directions import answer_directions
 from dragoman.tools.editing.detection.editors import DirectionEditor, train_directions
+from dragoman.tools.editing.detection.faults import (
+    NO_OTHER_OBJECT,
+    NOT_FINITE,
+    Failed,
+    failed,
+    finite,
+    sound_entities,
+    sound_objects,
+)
 from dragoman.tools.editing.detection.methods import Split
 from dragoman.tools.editing.detection.probe import N_INNER, by_group, stratified
 from dragoman.tools.editing.detection.questions import (
@@ -29,7 +38,8 @@ from dragoman.tools.editing.detection.trial import Trial
 from dragoman.tools.editing.knowledge import Knowledge, probe_knowledge
 from dragoman.tools.editing.records import swap_objects
 from dragoman.tools.registry import Effort
-from dragoman.tools.relations import Relation
+from dragoman.tools.relations import Relation, Sample
+from dragoman.tools.subjects.language import LanguageSubject
 
 N_PARTS, EDITOR_PARTS = 5, 2
 """Entities are dealt into five parts; two train the editor, each of the others is tested once."""
@@ -68,6 +78,8 @@ class ErrorStudy:
     trial: Trial
     unseen: tuple[Split, ...]
     """Splits whose tested entities the editor saw: for scoring, never for measuring."""
+    failed: tuple[Failed, ...]
+    """Facts that could not be asked or read."""
 
 
 def study_errors(
@@ -83,23 +95,33 @@ def study_errors(
         ToolError: a layer that the subject lacks; too few right or wrong answers.
     """
     subject = ctx.subject
-    if layer is None:
-        layer = round(EDIT_DEPTH * (subject.n_layers - 1))
-    subject.check_layer(layer)
+    layer = editor_layer(subject, layer)
+    encodable, failures = sound_objects(subject, relation.samples)
     ctx.step(0, 0, f"asking what the subject knows of {relation.name}")
     knowledge = probe_knowledge(
         subject,
-        relation,
+        relation.model_copy(update={"samples": encodable}),
         max_facts=plan.max_facts,
         max_templates=plan.max_templates,
         seed=ctx.seed,
     )
+    facts, unreadable = sound_entities(subject, knowledge.facts, knowledge.templates)
+    failures += unreadable
+    knowledge = _of(knowledge, facts)
     among = Range.of(subject, knowledge.objects)
-    facts = knowledge.facts
     template = asked_through(relation, knowledge)
-    unknown = np.array([fact.subject not in knowledge.known[template] for fact in facts])
     asked = _ask(question, knowledge, template, among, ctx.seed)
+    failures += failed(facts, {one.subject for one in facts} - set(asked.groups), NO_OTHER_OBJECT)
     readings = read(subject, asked.prompts, among.ids, probe_layers(subject), step=ctx.step)
+    sound = finite(readings)
+    infinite = {group for group, good in zip(asked.groups, sound, strict=True) if not good}
+    failures += failed(facts, infinite, NOT_FINITE)
+    rows = [at for at, group in enumerate(asked.groups) if group not in infinite]
+    asked, readings = asked.rows(rows), readings.rows(rows)
+    facts = tuple(fact for fact in facts if fact.subject in set(asked.groups))
+    knowledge = _of(knowledge, facts)
+    check_mixed(relation, knowledge, [template])
+    unknown = np.array([fact.subject not in knowledge.known[template] for fact in facts])
     wrong = errs(readings.answers, asked.claims)
     parts = stratified(unknown, N_PARTS, ctx.seed)
     seen = sorted(at for part in parts[:EDITOR_PARTS] for at in part)
@@ -118,7 +140,15 @@ def study_errors(
         editor,
         Trial(asked, among, readings, wrong, directions, splits[EDITOR_PARTS:]),
         unseen=splits[:EDITOR_PARTS],
+        failed=tuple(failures),
     )
+
+
+def editor_layer(subject: LanguageSubject, layer: int | None) -> int:
+    """The given layer, or the usual depth; `ToolError` unless the subject has it."""
+    chosen = round(EDIT_DEPTH * (subject.n_layers - 1)) if layer is None else layer
+    subject.check_layer(chosen)
+    return chosen
 
 
 def asked_through(relation: Relation, knowledge: Knowledge) -> str:
@@ -127,17 +157,29 @@ def asked_through(relation: Relation, knowledge: Knowledge) -> str:
     Raises:
         ToolError: no template leaves enough right and enough wrong answers.
     """
+    return check_mixed(relation, knowledge, knowledge.templates)
+
+
+def check_mixed(relation: Relation, knowledge: Knowledge, templates: Sequence[str]) -> str:
+    """The first of `templates` that leaves enough right and wrong answers, or `ToolError`."""
     n_facts = len(knowledge.facts)
-    for template in knowledge.templates:
+    for template in templates:
         n_known = len(knowledge.known[template])
         if min(n_known, n_facts - n_known) >= LEAST_OF_EACH:
             return template
-    n_known = len(knowledge.known[knowledge.rewrite])
+    n_known = len(knowledge.known[templates[0]])
     raise ToolError(
         f"relation {relation.name!r}: the subject gets {n_known} of {n_facts} facts right; "
         f"foreseeing errors needs at least {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong ones to "
         "fit and to test on: choose a relation that it knows in part"
     )
+
+
+def _of(knowledge: Knowledge, facts: tuple[Sample, ...]) -> Knowledge:
+    """The same of some of the facts; how often each was the most probable token is as it was."""
+    entities = {fact.subject for fact in facts}
+    known = {template: some & entities for template, some in knowledge.known.items()}
+    return replace(knowledge, facts=facts, known=known)
 
 
 def _ask(question: Question, knowledge: Knowledge, template: str, among: Range, seed: int) -> Asked:

@@ -1,7 +1,9 @@
 """Edits in any text: where they act, that they add up, and that generation applies them once."""
 
 import pytest
+import tokenizers
 import torch
+import transformers
 from torch import Tensor
 
 from dragoman.core.errors import ToolError
@@ -13,6 +15,7 @@ from dragoman.tools.editing.placing import (
     entity_tokens,
     occurrences,
     place,
+    shared_token,
 )
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -110,3 +113,29 @@ def test_a_layer_out_of_range(tiny_subject: LanguageSubject) -> None:
     direction = _vector(tiny_subject, 1)
     with pytest.raises(ToolError, match=r"layer 41 is outside 0\.\."):
         place(tiny_subject, [TEXT], [[Placement("France", 41, direction)]])
+
+
+@pytest.fixture
+def joined(tiny_subject: LanguageSubject) -> LanguageSubject:
+    """The tiny subject with a vocabulary in which one token reaches over a hyphen."""
+    letters = sorted(set("France-Germany and Japan is"))
+    pieces = [*((letter, -5.0) for letter in letters), ("ce-Ger", -1.0), ("Japan", -1.0)]
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer(tokenizers.models.Unigram([("?", -9.0), *pieces], 0)),
+        eos_token="?",
+    )
+    return LanguageSubject(tiny_subject.model, tokenizer, "joined")
+
+
+def test_a_token_that_crosses_the_edge_of_a_word_is_refused(joined: LanguageSubject) -> None:
+    text = "France-Germany and Japan"
+    for entity in ("France", "Germany"):
+        with pytest.raises(ToolError, match=rf"'{entity}' shares the token 'ce-Ger' with another"):
+            entity_tokens(joined, text, entity)
+        placement = Placement(entity, 1, _vector(joined, 0))
+        with pytest.raises(ToolError, match="put a space between them"):
+            place(joined, [text], [[placement]])
+    # Both words together, and words beside them, are nobody else's.
+    assert entity_tokens(joined, text, "France-Germany") == [joined.last_token(text, 14)]
+    assert entity_tokens(joined, text, "Japan") == [-1]
+    assert shared_token(joined, "France is", 0, 6) is None
