@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dragoman.core.errors import ToolError
 from dragoman.tools.editing.biographies import Biography, Occupations, Person, write_biographies
 from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.detection.decoder import Claims, errs
@@ -66,13 +67,18 @@ def study_occupations(
     template = data.prompt_templates[0]
     names = [one.name for one in data.occupations]
     among = Range.of(subject, names)
+    if len(among.ids) < 2:
+        raise ToolError(
+            "occupations: all of them begin with the same token for this subject, so there is "
+            "nothing to tell apart"
+        )
     texts = write_biographies(data, seen, _TRAINING_CUES, len(names) // 2, seed)
     step(0, 0, "training an editor on biographies")
     chosen = [one for at, one in enumerate(texts) if at % 6 == 0]
     kept = [one for at, one in enumerate(texts) if at % 6]
     trained_editor = train_editor(
-        _material(subject, kept, template, layer),
-        _material(subject, chosen, template, layer),
+        _material(subject, kept, template, layer, among),
+        _material(subject, chosen, template, layer, among),
         layer,
         SETTINGS,
         seed,
@@ -137,13 +143,17 @@ def _trial(
 
 
 def _material(
-    subject: LanguageSubject, texts: Sequence[Biography], template: str, layer: int
+    subject: LanguageSubject,
+    texts: Sequence[Biography],
+    template: str,
+    layer: int,
+    among: Range,
 ) -> Material:
     prompts: list[Prompt] = list(dict.fromkeys(ask(template, one.person.name) for one in texts))
     names = list(dict.fromkeys(one.person.name for one in texts))
     ids = [subject.first_token(one.occupation) for one in texts]
     # Any other answer: its term of the loss weighs nothing here.
-    others = [next(each for each in ids if each != mine) for mine in ids]
+    others = [next(each for each in among.ids if each != mine) for mine in ids]
     examples = Examples(
         PromptCache(subject, prompts, [layer]),
         tuple(names.index(one.person.name) for one in texts),
