@@ -63,11 +63,12 @@ def train(
 ) -> int:
     """Train an editor and measure it on entities that it never saw.
 
-    The editor is kept, and found again by the same command and by `apply`: Ctrl-C loses at most
-    the one in training, and nothing half-trained is kept.
+    Beside every baseline. The editor is kept, and found again by the same command and by `apply`:
+    Ctrl-C loses at most the one in training, and nothing half-trained is kept. `dragoman tool run
+    edit_representation` measures paraphrases, text and collateral of the same editor as well.
     """
     arguments: JsonObject = {"relation": relation, "layer": layer, "effort": _effort(quick)}
-    return run_one(("edit_representation", arguments), [relation], subject, seed, as_json)
+    return run_one(("train_editor", arguments), [relation], subject, seed, as_json)
 
 
 @app.command(
@@ -102,6 +103,7 @@ def apply(
     epilog=examples(
         "dragoman edit detect country_capital --quick",
         "dragoman edit detect facts.jsonl --relation country_capital --out risks.parquet",
+        "dragoman edit detect country_capital --entity France --object Paris --quick",
     )
 )
 def detect(
@@ -119,6 +121,16 @@ def detect(
         Literal["prior", "contextual"],
         typer.Option(help="The subject's own memory, or what a sentence before it says."),
     ] = "prior",
+    entity: Annotated[
+        str | None, typer.Option(help="With --object: the risk of this one fact.")
+    ] = None,
+    stated: Annotated[
+        str | None, typer.Option("--object", help="What the one fact states of the entity.")
+    ] = None,
+    new_object: Annotated[
+        str | None,
+        typer.Option(help="For --question contextual: what the sentence gives the entity."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the table here, as .jsonl or .parquet."),
@@ -131,7 +143,8 @@ def detect(
     """Foresee which facts the subject gets wrong.
 
     Each fact gets a risk and the reason, by a probe that did not learn from its entity; how far the
-    probe can be trusted is measured beside the subject's own confidence.
+    probe can be trusted is measured beside the subject's own confidence. What was trained is kept:
+    further facts of the relation take one pass.
     """
     if out is not None and out.suffix.lower() not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: must end in .jsonl or .parquet")
@@ -143,7 +156,14 @@ def detect(
         "question": question,
         "facts": facts if own else None,
         "effort": _effort(quick),
+        "entity": entity,
+        "object": stated,
+        "new_object": new_object,
     }
+    if own and (entity or stated):
+        raise UserError("--entity and --object go with a relation's name, not with a file of facts")
+    if (entity is None) != (stated is None):
+        raise UserError("--entity and --object go together: both, or neither")
 
     def keep(result: ToolResult, home: Path) -> None:
         if out is None:

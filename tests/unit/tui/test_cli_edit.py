@@ -1,13 +1,20 @@
 """`dragoman edit`: on the planted subject saved to a folder."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from dragoman.core.records import ToolResult
+from dragoman.core.records import Experiment, Measurement, ToolResult
+from dragoman.core.settings import load_settings
+from dragoman.tools.editing import training
 from dragoman.tools.subjects.planted import plant
+from dragoman.tui.commands import edit
 
 from .conftest import Call
 
@@ -92,6 +99,8 @@ def test_list_says_how_to_begin(call: Call) -> None:
         (("detect", "country_capital", "--out", "x.csv"), "must end in .jsonl or .parquet"),
         (("detect", "country_capital", "--relation", "name_gender"), "goes with a file of facts"),
         (("detect", "nowhere.jsonl"), "no file"),
+        (("detect", "country_capital", "--entity", "France"), "go together"),
+        (("detect", "x.jsonl", "--entity", "a", "--object", "b"), "not with a file of facts"),
         (("apply", "country_capital", "--entity", "France"), "--new-object"),
     ],
 )
@@ -114,3 +123,93 @@ def test_every_bad_line_of_a_fact_file_is_named(call: Call, tmp_path: Path) -> N
     assert result.error is not None
     assert "line 1: 'object' is missing" in result.error
     assert "line 3: is no JSON object" in result.error
+
+
+def test_the_text_of_an_applied_edit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measured(metric: str, value: float, baseline: float, control: str) -> Measurement:
+        return Measurement(
+            metric=metric,
+            value=value,
+            unit="probability",
+            baseline=baseline,
+            control=control,
+            ci95=(value - 0.125, value + 0.125),
+            n=3,
+            n_failed=0,
+        )
+
+    asked = Experiment(tool="edit_representation", arguments={}, subject_digest="", seed=0)
+    result = ToolResult(
+        experiment=asked,
+        experiment_id=asked.id,
+        status="ok",
+        summary="France: Paris → Rome at layer 13: probability 0.01 before, 0.75 after",
+        measurements=(measured("new_object_probability", 0.75, 0.01, "no edit"),),
+        output={
+            "prompt": "The capital of France is",
+            "entity": "France",
+            "old_object": "Paris",
+            "new_object": "Rome",
+            "before": " Paris, which has been the seat of its kings",
+            "after": " Rome, where the emperors lived",
+            "probabilities": {
+                "old_before": 0.5,
+                "old_after": 0.0,
+                "new_before": 0.01,
+                "new_after": 0.75,
+            },
+        },
+        caveats=("one entity says little about others",),
+    )
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda _: os.terminal_size((60, 24)))
+    edit._show_edit(result, tmp_path)
+    bars = {part: "█" * part + " " * (20 - part) for part in (0, 10, 15)}
+    assert capsys.readouterr().out.splitlines() == [
+        "France: Paris → Rome at layer 13: probability 0.01 before, 0.75 after",
+        "",
+        "The capital of France is …",
+        "",
+        "before                         after: France edited",
+        "────────────────────────────   ────────────────────────────",
+        "Paris, which has been the      Rome, where the emperors",
+        "seat of its kings              lived",
+        "",
+        "probability of the next word",
+        f"  Paris                      0.500 {bars[10]}  →   0.000",
+        f"  Rome                       0.010 {bars[0]}  →   0.750 {bars[15]}".rstrip(),
+        "",
+        "METRIC                  VALUE  95% INTERVAL  N  CONTROL",
+        "new_object_probability  0.75   0.62 to 0.88  3  0.01 no edit",
+        "caveat: one entity says little about others",
+    ]
+
+
+def test_ctrl_c_while_training_keeps_no_editor(
+    call: Call, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = training._measure
+    epochs: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        epochs.append(arguments[3])
+        if epochs[-1] == 1:  # half trained: a better epoch than the start is there already
+            signal.raise_signal(signal.SIGINT)
+        return measure(*arguments)
+
+    monkeypatch.setattr(training, "_measure", interrupted)
+    relation = str(saved / "relations" / "linear.json")
+    subject = ("--subject", str(saved / "subject"), "--quick")
+    said = call("train", relation, *subject)
+    assert said.code == 130
+    assert epochs == [0, 1]
+    assert json.loads(call("list", "--json").out) == []
+    assert not list(load_settings().cache_folder.glob("editors/**/*"))
+    # The same command trains it then, and says what it is worth.
+    monkeypatch.setattr(training, "_measure", measure)
+    said = call("train", relation, *subject)
+    assert said.code == 0
+    assert "trained a linear editor at layer" in said.out
+    assert "neighbourhood_specificity" in said.out
+    assert len(json.loads(call("list", "--json").out)) == 1
