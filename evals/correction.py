@@ -18,7 +18,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.protocols import silent
 from dragoman.core.records import Measurement, Record
 from dragoman.core.settings import Settings
-from dragoman.evals.rows import append_line, read_lines
+from dragoman.evals.rows import append_line, kept_rows, read_lines
 from dragoman.tools.editing.biographies import load_occupations
 from dragoman.tools.editing.detection.correction import corrected, measure_correction
 from dragoman.tools.editing.detection.editors import train_directions
@@ -120,11 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subject", default=DEFAULT_SUBJECT)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--rows", type=Path, help="the jsonl file of rows")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
     settings = Settings()
-    path = options.rows or settings.home / "evals" / "correction.jsonl"
+    path = options.rows or kept_rows("correction", settings)
     subject = load_subject(options.subject, settings)
     layer = round(EDIT_DEPTH * (subject.n_layers - 1))
     rows = {row.key: row for row in read_lines(path, Row, lambda row: row.key)}

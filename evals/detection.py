@@ -17,12 +17,14 @@ from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import append_line, read_lines
+from dragoman.evals.rows import append_line, kept_rows, read_lines
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
+from dragoman.tools.registry import Effort
 from dragoman.tools.relations import list_relations, load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
+from dragoman.tools.subjects.language import LanguageSubject
 
 
 class Row(ToolRow):
@@ -46,6 +48,14 @@ def add_row(path: Path, row: Row) -> None:
     append_line(path, row.model_dump_json())
 
 
+def run_row(
+    subject: LanguageSubject, relation: str, question: Question, effort: Effort, seed: int
+) -> Row:
+    """`detect_errors` on one relation."""
+    found = run_tool(detect_errors, subject, relation, effort, seed, {"question": question})
+    return Row(question=question, **dict(found))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, then write the table; 1 if there is nothing to make it of."""
     parser = argparse.ArgumentParser(prog="python -m dragoman.evals.detection", description=__doc__)
@@ -54,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subject", default=DEFAULT_SUBJECT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--effort", choices=("quick", "full"), default="full")
-    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--rows", type=Path, help="the jsonl file of rows")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     settings = Settings()
-    path = options.rows or settings.home / "evals" / "detection.jsonl"
+    path = options.rows or kept_rows("detection", settings)
     names = options.relations or list_relations()
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
@@ -77,15 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = {row.key: row for row in read_rows(path)}
     missing = [] if options.table_only else [key for key in wanted if key not in rows]
     for place, key in enumerate(missing, start=1):
-        found = run_tool(
-            detect_errors,
-            subject,
-            key[1],
-            options.effort,
-            options.seed,
-            {"question": options.question},
-        )
-        row = Row(question=options.question, **dict(found))
+        row = run_row(subject, key[1], options.question, options.effort, options.seed)
         add_row(path, row)
         rows[row.key] = row
         _say(

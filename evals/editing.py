@@ -20,7 +20,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import missed, render
-from dragoman.evals.rows import append_line, read_lines
+from dragoman.evals.rows import append_line, kept_rows, read_lines
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
 from dragoman.tools.editing.fitting import Plan
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("relations", nargs="*", default=list(RELATIONS))
     parser.add_argument("--subject", default=DEFAULT_SUBJECT)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--rows", type=Path, help="the jsonl file of rows")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     parser.add_argument(
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-most", type=int, help="stop after so many relations")
     options = parser.parse_args(arguments)
     settings = Settings()
-    path = options.rows or settings.home / "evals" / "editing.jsonl"
+    path = options.rows or kept_rows("editing", settings)
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     keys = [

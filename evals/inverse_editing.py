@@ -17,7 +17,7 @@ from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import append_line, read_lines
+from dragoman.evals.rows import append_line, kept_rows, read_lines
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation
@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subject", default=DEFAULT_SUBJECT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--effort", choices=("quick", "full"), default="quick")
-    parser.add_argument("--rows", type=Path, help="the jsonl file (default: in the data folder)")
+    parser.add_argument("--rows", type=Path, help="the jsonl file of rows")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     settings = Settings()
-    path = options.rows or settings.home / "evals" / "inverse_editing.jsonl"
+    path = options.rows or kept_rows("inverse_editing", settings)
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     wanted = [

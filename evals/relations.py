@@ -23,7 +23,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import Record
 from dragoman.core.settings import Settings
 from dragoman.evals.relations_table import render
-from dragoman.evals.rows import append_line, read_lines
+from dragoman.evals.rows import append_line, kept_rows, read_lines
 from dragoman.tools.circuits.study import PLANS
 from dragoman.tools.circuits.trial import run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -151,10 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _default_rows(settings: Settings, folder: Path | None) -> Path:
-    kept = Path(__file__).resolve().parents[1] / "docs" / "evals" / "relations.jsonl"
-    if folder is None and kept.exists():
-        return kept
-    return settings.home / "evals" / "relations.jsonl"
+    if folder is not None:
+        return settings.home / "evals" / "relations.jsonl"
+    return kept_rows("relations", settings)
 
 
 def _shown(options: argparse.Namespace) -> list[str]:

@@ -6,7 +6,17 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from dragoman.core.settings import Settings
+
 RowT = TypeVar("RowT", bound=BaseModel)
+
+
+def kept_rows(name: str, settings: Settings) -> Path:
+    """Where an eval of ours keeps its rows: `docs/evals` of a checkout that has some already, so
+    that no one has to count them again; else the data folder.
+    """
+    kept = Path(__file__).resolve().parents[1] / "docs" / "evals" / f"{name}.jsonl"
+    return kept if kept.exists() else settings.home / "evals" / f"{name}.jsonl"
 
 
 def append_line(path: Path, line: str) -> None:
