@@ -26,7 +26,8 @@ from dragoman.core.events import AuditFinished, AuditStarted, EventSink
 from dragoman.core.protocols import Cancelled
 from dragoman.core.report import Report
 
-QUICK = Budgets(steps=12, tokens=100_000, minutes=8)
+QUICK = Budgets(steps=12, tokens=100_000, minutes=20)
+"""Twice what the default audit takes on two cores: a slow machine gets its whole report."""
 FULL = Budgets(steps=100, tokens=1_000_000, minutes=120)
 
 
