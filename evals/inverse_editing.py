@@ -33,7 +33,7 @@ RELATIONS = (
     "name_country",
     "verb_past_tense",
 )
-"""Two or more of each kind that the subject knows well: chosen by what is known, not by results."""
+"""Of every kind, and well known to the subject: chosen by what is known, not by results."""
 
 
 def read_rows(path: Path) -> list[ToolRow]:
