@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from dragoman.core.escaping import visible
 from dragoman.core.records import Record
+from dragoman.evals.cells import cell, line, two_digits
 from dragoman.tools.statistics import wilson
 
 GOAL_PLAIN, GOAL_COMPOSED, GOAL_FALSE = 0.9, 0.7, 0.02
@@ -107,7 +107,7 @@ def render(trials: Sequence[Trial], n_scenes: int, n_fresh: int) -> tuple[str, b
         "## False claims",
         "",
         *(
-            [f"- {name}: {_cell(each)}" for name, said in false.items() for each in said if each]
+            [f"- {name}: {cell(each)}" for name, said in false.items() for each in said if each]
             or ["None."]
         ),
         "",
@@ -162,9 +162,9 @@ def _pmi(name: str, outcomes: Sequence[Outcome]) -> str:
 
 def _failures(trials: Sequence[Trial]) -> list[str]:
     lines = [
-        f"- seed {trial.seed}, {_cell(outcome.name)}: {_cell(outcome.caption) or 'no candidate'} "
+        f"- seed {trial.seed}, {cell(outcome.name)}: {cell(outcome.caption) or 'no candidate'} "
         f"({'claimed' if outcome.claimed else 'no caption beats its floor'}; fresh scenes "
-        f"{_two(outcome.accuracy)}, against rivals {_two(outcome.apart)})"
+        f"{two_digits(outcome.accuracy)}, against rivals {two_digits(outcome.apart)})"
         for trial in trials
         for outcome in trial.with_pmi
         if not outcome.recovered
@@ -174,23 +174,15 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
 
 def _line(outcome: Outcome) -> str:
     cells = (
-        _cell(outcome.name),
-        _cell(outcome.caption),
+        outcome.name,
+        outcome.caption,
         str(outcome.n_senses),
-        _two(outcome.detection),
-        _two(outcome.floor),
-        _two(outcome.fuzzing),
-        _two(outcome.simulation),
-        _two(outcome.accuracy),
-        _two(outcome.apart),
+        two_digits(outcome.detection),
+        two_digits(outcome.floor),
+        two_digits(outcome.fuzzing),
+        two_digits(outcome.simulation),
+        two_digits(outcome.accuracy),
+        two_digits(outcome.apart),
         "recovered" if outcome.recovered else "MISSED",
     )
-    return "| " + " | ".join(cells) + " |"
-
-
-def _two(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"
-
-
-def _cell(text: str) -> str:
-    return visible(text, one_line=True).replace("|", "\\|")
+    return line(cells)

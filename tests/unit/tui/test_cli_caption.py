@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,18 +24,14 @@ from dragoman.tools.captioning.vision.drawing import KINDS, draw
 from dragoman.tui.cli import run
 from dragoman.tui.commands.batch_display import paced
 
+from .conftest import Said
+
 NAMES = ("France", "Japan", "a dog", "an animal", "Paris", "Tokyo")
 TEXTS = [
     f"The capital of {NAMES[n % 6]} is {NAMES[(n * 5 + 1) % 6]}, {n} said. "
     f"A dog is {NAMES[(n // 6) % 6]}. The {NAMES[(n * 7) % 6]} of {n * 13 % 97} is here."
     for n in range(90)
 ]
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
