@@ -23,7 +23,7 @@ from dragoman.tui.commands.output import (
 from dragoman.tui.commands.side_by_side import show_edit
 
 if TYPE_CHECKING:
-    from dragoman.tools.editing.detection.shelf import ShelvedEditor
+    from dragoman.tools.editing.detection.shelf import Shelved
 
 app = typer.Typer(
     name="edit",
@@ -193,32 +193,34 @@ def detect(
 
 
 @app.command("list", epilog=examples("dragoman edit list", "dragoman edit list --json"))
-def list_editors(as_json: _Json = False) -> int:
-    """List the trained editors that are kept."""
+def list_kept(as_json: _Json = False) -> int:
+    """List the trained editors and detectors that are kept."""
     from dragoman.core.settings import load_settings
 
     with results_only():
-        from dragoman.tools.editing.detection.shelf import shelved_editors
+        from dragoman.tools.editing.detection.shelf import shelved
 
-        found: list[ShelvedEditor] = shelved_editors(load_settings().cache_folder)
+        found: list[Shelved] = shelved(load_settings().cache_folder)
     if as_json:
         emit_json([each.model_dump(mode="json") for each in found])
         return ExitCode.DONE
     emit_table(
-        ("EDITOR", "RELATION", "SUBJECT", "LAYER", "SEED", "VALIDATION EFFICACY", "TRAINED"),
+        ("KIND", "ID", "RELATION", "SUBJECT", "LAYER", "SEED", "MEASURED", "TRAINED"),
         [
             (
+                each.kind,
                 each.id[:12],
                 each.relation,
                 each.subject_digest[:12],
                 str(each.layer),
                 str(each.seed),
-                f"{each.validation_efficacy:.2f}",
+                f"{each.metric} {each.value:.2f}",
                 each.trained,
             )
             for each in found
         ],
-        empty="no editor is kept yet: `dragoman edit train RELATION` trains one",
+        empty="nothing is kept yet: `dragoman edit train RELATION` trains an editor, "
+        "`dragoman edit detect RELATION` a detector",
     )
     return ExitCode.DONE
 

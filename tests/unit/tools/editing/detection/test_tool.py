@@ -18,6 +18,7 @@ from dragoman.tools.editing.detection import detector_store, editors, faults, st
 from dragoman.tools.editing.detection.detector_store import FOLDER, load_detector, save_detector
 from dragoman.tools.editing.detection.methods import ANOTHER_ENTITY, STATED_OBJECT
 from dragoman.tools.editing.detection.reading import read
+from dragoman.tools.editing.detection.shelf import shelved
 from dragoman.tools.editing.detection.study import DETECTION_PLANS
 from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.editing.placing import shared_token
@@ -187,6 +188,22 @@ def test_a_detector_comes_back_whole_or_not_at_all(trained: Trained, tmp_path: P
     flipped = bytearray((folder / names[1]).read_bytes())
     flipped[-1] ^= 1
     assert load_detector(harmed(names[1], bytes(flipped)), inputs) is None
+
+
+def test_a_kept_detector_is_listed_with_what_it_is_worth(trained: Trained, tmp_path: Path) -> None:
+    (folder,) = (trained.home / "cache" / FOLDER).iterdir()
+    (listed,) = (each for each in shelved(trained.home / "cache") if each.kind == "detector")
+    assert listed.id == folder.name
+    assert listed.metric == "phi (prior)"
+    assert listed.value == trained.result.measurements[0].value
+    copied = tmp_path / FOLDER / "copy"
+    shutil.copytree(folder, copied)
+    (copied / "detector.safetensors").unlink()
+    assert not shelved(tmp_path)
+    shutil.copytree(folder, copied, dirs_exist_ok=True)
+    assert [each.kind for each in shelved(tmp_path)] == ["detector"]
+    (copied / "detector.json").write_text("[]")
+    assert not shelved(tmp_path)
 
 
 def test_a_kill_between_the_two_files_keeps_no_detector(
