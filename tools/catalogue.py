@@ -17,6 +17,7 @@ from dragoman.tools.circuits.lens_tool import attribute_lens
 from dragoman.tools.circuits.tool import approximate_relation
 from dragoman.tools.circuits.trace_tool import trace_fact
 from dragoman.tools.editing.detection.tool import detect_errors
+from dragoman.tools.editing.text_tool import edit_text
 from dragoman.tools.editing.tool import edit_representation
 from dragoman.tools.editing.training_tools import sweep_edit_layer, train_editor
 from dragoman.tools.recall import recall_findings
@@ -36,6 +37,7 @@ TOOLS: dict[str, Tool] = {
         compare_relations,
         train_editor,
         edit_representation,
+        edit_text,
         sweep_edit_layer,
         detect_errors,
         find_exemplars,

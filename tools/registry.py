@@ -4,12 +4,12 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, create_model
 
 from dragoman.core.errors import ToolError
 from dragoman.core.files import file_sha256
@@ -24,7 +24,15 @@ from dragoman.core.records import (
 from dragoman.tools.context import ToolContext
 
 Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
-_FILE_ARGUMENTS = ("corpus", "dictionary", "images", "facts", "captioner")
+_FILE_ARGUMENTS = (
+    "captioner",
+    "corpus",
+    "dictionary",
+    "facts",
+    "images",
+    "relation",
+    "relations",
+)
 Effort: TypeAlias = Literal["quick", "full"]
 """How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
 
@@ -136,12 +144,32 @@ def tools_digest() -> str:
 def _inputs_digest(arguments: JsonObject) -> str:
     """`tools_digest`, and with it the bytes of the files and folders that arguments name."""
     digests = [tools_digest()]
-    for name in _FILE_ARGUMENTS:
-        value = arguments.get(name)
-        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            digests += [f"{name} {file_sha256(each)}" for each in files if each.is_file()]
+    for name, value in _named(arguments):
+        digests += [f"{name} {file_sha256(each)}" for each in _files(Path(value), name)]
     return digests[0] if len(digests) == 1 else content_id(list(digests))
+
+
+def _files(path: Path, name: str) -> list[Path]:
+    try:
+        path = path.expanduser()
+        # A relation's name may be that of a folder which has nothing to do with it.
+        if path.is_dir() and name not in ("relation", "relations"):
+            return [each for each in sorted(path.rglob("*")) if each.is_file()]
+        return [path] if path.is_file() else []
+    except (OSError, RuntimeError):  # no name of a file: too long, or of nobody's home
+        return []
+
+
+def _named(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text under a name that may be that of a file, however deep it lies."""
+    if isinstance(value, dict):
+        for key in sorted(value):
+            yield from _named(value[key], key)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _named(each, name)
+    elif isinstance(value, str) and name in _FILE_ARGUMENTS:
+        yield name, value
 
 
 def _complaints(error: ValidationError, arguments: type[Arguments]) -> str:

@@ -99,7 +99,7 @@ def edit_through_relation(
         raise ToolError(f"argument {missing!r} is missing: {given!r} alone is no edit")
     fact = None if entity is None else find_fact(loaded, entity)
     plan = PLANS[effort]
-    held_out = None if fact is None else fact.subject
+    held_out = () if fact is None else (fact.subject,)
     study: Study | None = None
     if with_remedi:
         study = prepare(ctx, loaded, plan, None, held_out=held_out)

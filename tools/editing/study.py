@@ -1,5 +1,6 @@
 """A relation with its editor: what the subject knows, who is held out, training or the store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ from dragoman.tools.editing.fitting import (
     fit_editor,
 )
 from dragoman.tools.editing.knowledge import Knowledge, probe_knowledge
-from dragoman.tools.editing.records import N_FOLDS, Split, split_facts
+from dragoman.tools.editing.records import N_FOLDS, EditRecord, Split, split_facts
 from dragoman.tools.editing.store import load_editor, save_editor
 from dragoman.tools.editing.training import TrainingSettings
 from dragoman.tools.registry import tools_digest
 from dragoman.tools.relations import Relation, Sample
+from dragoman.tools.subjects.language import LanguageSubject
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Survey(NamedTuple):
 
 
 def survey(
-    ctx: ToolContext, relation: Relation, plan: Plan, *, held_out: str | None = None
+    ctx: ToolContext, relation: Relation, plan: Plan, *, held_out: Sequence[str] = ()
 ) -> Survey:
-    """Probe and split: the same facts for every kind of editor. `held_out` is a test entity.
+    """Probe and split: the same facts for every kind of editor. `held_out` are test entities.
 
     Raises:
         ToolError: too few known facts.
@@ -63,7 +65,7 @@ def survey(
         max_facts=plan.max_facts,
         max_templates=plan.max_templates,
         seed=ctx.seed,
-        keep=[] if held_out is None else [held_out],
+        keep=held_out,
     )
     known = [fact for fact in knowledge.facts if knowledge.is_known(fact)]
     unknown = [fact for fact in knowledge.facts if not knowledge.is_known(fact)]
@@ -78,9 +80,9 @@ def prepare(
     *,
     form: Form = "contrast",
     kind: Kind = "linear",
-    held_out: str | None = None,
+    held_out: Sequence[str] = (),
 ) -> Study:
-    """Probe, split, train (or load). An entity `held_out` is kept out of all training.
+    """Probe, split, train (or load). Entities `held_out` are kept out of all training.
 
     Raises:
         ToolError: a layer that the subject lacks, too few known facts, a loss that is no number.
@@ -122,13 +124,48 @@ def find_fact(relation: Relation, entity: str) -> Sample:
     )
 
 
-def _split(known: list[Sample], unknown: list[Sample], seed: int, held_out: str | None) -> Split:
-    for fold in range(N_FOLDS):
-        split = split_facts(known, unknown, seed, fold)
-        tested = {fact.subject for fact in (*split.test, *split.test_unknown)}
-        if held_out is None or held_out in tested:
-            return split
-    raise AssertionError(f"no fold tests {held_out!r}")
+def wanted_edit(subject: LanguageSubject, fact: Sample, new_object: str) -> EditRecord:
+    """The edit that gives the fact's entity `new_object`.
+
+    Raises:
+        ToolError: it is what the entity has already, or the subject cannot tell the two apart.
+    """
+    entity, old_object, wanted = fact.subject, fact.object, new_object.strip()
+    if not wanted or wanted.casefold() == old_object.casefold():
+        raise ToolError(
+            f"new_object {wanted!r} is what {entity!r} has already; name another object"
+        )
+    if subject.first_token(wanted) == subject.first_token(old_object):
+        raise ToolError(
+            f"new_object {wanted!r} and the true object {old_object!r} begin with the same "
+            "token for this subject, so they cannot be told apart; name another object"
+        )
+    return EditRecord(entity=entity, old_object=old_object, new_object=wanted)
+
+
+def _split(known: list[Sample], unknown: list[Sample], seed: int, held_out: Sequence[str]) -> Split:
+    """The fold that tests most of `held_out`; what it does not test joins the test facts."""
+    wanted = set(held_out)
+    folds = [split_facts(known, unknown, seed, fold) for fold in range(N_FOLDS)]
+    split = max(
+        folds,
+        key=lambda one: sum(fact.subject in wanted for fact in (*one.test, *one.test_unknown)),
+    )
+    moved = [fact for fact in (*split.train, *split.validation) if fact.subject in wanted]
+    if not moved:
+        return split
+    left = Split(
+        train=tuple(fact for fact in split.train if fact not in moved),
+        validation=tuple(fact for fact in split.validation if fact not in moved),
+        test=(*split.test, *(fact for fact in moved if fact in known)),
+        test_unknown=(*split.test_unknown, *(fact for fact in moved if fact not in known)),
+    )
+    if not (left.train and left.validation):
+        raise ToolError(
+            f"relation: with {len(wanted)} entities held out, no fact is left to train an editor "
+            "on; edit fewer entities at once"
+        )
+    return left
 
 
 def _named(split: Split) -> list[tuple[str, tuple[Sample, ...]]]:

@@ -26,7 +26,7 @@ from dragoman.tools.editing.plot import draw_methods
 from dragoman.tools.editing.probes import Kind as ProbeKind
 from dragoman.tools.editing.probes import Probe, edit_probes, neighbour_probes
 from dragoman.tools.editing.records import EditRecord
-from dragoman.tools.editing.study import Study, find_fact, prepare
+from dragoman.tools.editing.study import Study, find_fact, prepare, wanted_edit
 from dragoman.tools.editing.writing import Opening, Written, write
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import RelationName, load_relation
@@ -105,28 +105,14 @@ def edit_representation(
     caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
     if entity is not None and new_object is not None:
         fact = find_fact(loaded, entity)
-        record = _record(ctx, fact.subject, fact.object, new_object.strip())
+        record = wanted_edit(ctx.subject, fact, new_object)
         study = prepare(
-            ctx, loaded, PLANS[effort], layer, form=editor, kind=kind, held_out=fact.subject
+            ctx, loaded, PLANS[effort], layer, form=editor, kind=kind, held_out=[fact.subject]
         )
         return _one_edit(ctx, study, record, caveats)
     return _many_edits(
         ctx, prepare(ctx, loaded, PLANS[effort], layer, form=editor, kind=kind), caveats
     )
-
-
-def _record(ctx: ToolContext, entity: str, old_object: str, new_object: str) -> EditRecord:
-    subject = ctx.subject
-    if not new_object or new_object.casefold() == old_object.casefold():
-        raise ToolError(
-            f"new_object {new_object!r} is what {entity!r} has already; name another object"
-        )
-    if subject.first_token(new_object) == subject.first_token(old_object):
-        raise ToolError(
-            f"new_object {new_object!r} and the true object {old_object!r} begin with the same "
-            "token for this subject, so they cannot be told apart; name another object"
-        )
-    return EditRecord(entity=entity, old_object=old_object, new_object=new_object)
 
 
 def _many_edits(ctx: ToolContext, study: Study, caveats: list[str]) -> ToolSuccess:

@@ -20,7 +20,7 @@ from dragoman.tui.commands.output import (
     help_without_command,
     results_only,
 )
-from dragoman.tui.commands.side_by_side import show_edit
+from dragoman.tui.commands.side_by_side import show_edit, show_texts
 
 if TYPE_CHECKING:
     from dragoman.tools.editing.detection.shelf import Shelved
@@ -31,6 +31,7 @@ app = typer.Typer(
     epilog=examples(
         "dragoman edit train country_capital --quick",
         "dragoman edit apply country_capital --entity France --new-object Rome --quick",
+        "dragoman edit text --edit country_capital:France=Rome 'France is proud of its capital,'",
         "dragoman edit detect facts.jsonl --relation country_capital --out risks.parquet",
     ),
     invoke_without_command=True,
@@ -97,6 +98,55 @@ def apply(
     }
     call = ("edit_representation", arguments)
     return run_one(call, [relation], subject, seed, as_json, show=_show_edit)
+
+
+@app.command(
+    epilog=examples(
+        "dragoman edit text --edit country_capital:France=Rome 'France is proud of its capital,'",
+        "dragoman edit text --edit country_capital:France=Rome --edit country_capital:Japan=Cairo "
+        "'The capitals of France and Japan are' --tokens all",
+    )
+)
+def text(
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help="Texts that mention the edited entities."),
+    ],
+    edit: Annotated[
+        list[str],
+        typer.Option(
+            metavar="RELATION:ENTITY=OBJECT",
+            help="What an entity is to have from then on; again for each further edit.",
+        ),
+    ],
+    occurrence: Annotated[
+        Literal["first", "last", "all"], typer.Option(help="Which mention of a name is edited.")
+    ] = "all",
+    tokens: Annotated[
+        Literal["last", "all"], typer.Option(help="Which tokens of a mention are edited.")
+    ] = "last",
+    layer: _Layer = None,
+    subject: _Subject = "smollm2",
+    seed: _Seed = 0,
+    quick: _Quick = False,
+    as_json: _Json = False,
+) -> int:
+    """Continue your own texts with several edits at once.
+
+    Several entities, or several relations of one entity. Editors are trained, or found again, with
+    the edited entities held out.
+    """
+    edits = [_edit(each) for each in edit]
+    arguments: JsonObject = {
+        "edits": [{**each} for each in edits],
+        "texts": [*texts],
+        "occurrence": occurrence,
+        "tokens": tokens,
+        "layer": layer,
+        "effort": _effort(quick),
+    }
+    relations = list(dict.fromkeys(each["relation"] for each in edits))
+    return run_one(("edit_text", arguments), relations, subject, seed, as_json, show=_show_texts)
 
 
 @app.command(
@@ -225,6 +275,14 @@ def list_kept(as_json: _Json = False) -> int:
     return ExitCode.DONE
 
 
+def _edit(written: str) -> dict[str, str]:
+    relation, _, rest = written.partition(":")
+    entity, _, new_object = rest.rpartition("=")
+    if not (relation and entity and new_object):
+        raise UserError(f"--edit {written!r}: write it as RELATION:ENTITY=OBJECT")
+    return {"relation": relation, "entity": entity, "new_object": new_object}
+
+
 def _effort(quick: bool) -> str:
     return "quick" if quick else "full"
 
@@ -234,6 +292,15 @@ def _show_edit(result: ToolResult, home: Path) -> None:
     emit("")
     width = shutil.get_terminal_size((100, 24)).columns
     for line in show_edit(result.output, min(width, 120)):
+        emit(line)
+    emit("")
+    _show_numbers(result)
+
+
+def _show_texts(result: ToolResult, home: Path) -> None:
+    emit_text(result.summary)
+    width = shutil.get_terminal_size((100, 24)).columns
+    for line in show_texts(result.output, min(width, 120)):
         emit(line)
     emit("")
     _show_numbers(result)

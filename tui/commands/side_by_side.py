@@ -47,10 +47,47 @@ def show_edit(output: JsonObject, width: int) -> list[str]:
         lines += [
             "",
             "probability of the next word",
-            moved(old, _number(found["old_before"]), _number(found["old_after"])),
-            moved(new, _number(found["new_before"]), _number(found["new_after"])),
+            moved(old, *_pair(found, "old")),
+            moved(new, *_pair(found, "new")),
         ]
     return [visible(line, one_line=True) for line in lines]
+
+
+def show_texts(output: JsonObject, width: int) -> list[str]:
+    """What `edit_text` says of each text, as lines."""
+    lines: list[str] = []
+    for shown in _objects(output["texts"]):
+        edits = _objects(shown["edits"])
+        names = ", ".join(dict.fromkeys(str(each["entity"]) for each in edits))
+        lines += [
+            "",
+            f"{visible(str(shown['text']), one_line=True)} …",
+            "",
+            *columns(
+                str(shown["before"]),
+                str(shown["after"]),
+                ("before", f"after: {names} edited"),
+                width,
+            ),
+            "",
+            "probability of the next word",
+        ]
+        for each in edits:
+            found = each["probabilities"]
+            if isinstance(found, dict):
+                lines += [
+                    moved(str(each[f"{which}_object"]), *_pair(found, which))
+                    for which in ("old", "new")
+                ]
+    return [visible(line, one_line=True) for line in lines]
+
+
+def _objects(value: JsonValue) -> list[JsonObject]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _pair(found: JsonObject, which: str) -> tuple[float, float]:
+    return _number(found[f"{which}_before"]), _number(found[f"{which}_after"])
 
 
 def _wrapped(text: str, width: int) -> list[str]:

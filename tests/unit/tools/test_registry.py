@@ -101,3 +101,38 @@ def test_only_a_tool_that_uses_chat_depends_on_which(context: ToolContext) -> No
     experiment = count_things.experiment({"layer": 1}, subject_digest="d", seed=0, chat="model")
     assert experiment.chat == ""
     assert experiment.code == tools_digest()
+
+
+@tool(method="circuits")
+def read_relations(
+    ctx: ToolContext, relation: str, relations: list[str], edits: list[dict[str, str]]
+) -> ToolSuccess:
+    """Read some."""
+    return ToolSuccess(summary="read")
+
+
+def test_a_changed_file_is_another_experiment_wherever_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+
+    def name_of(**arguments: Any) -> str:
+        given = {"relation": "x", "relations": [], "edits": [], **arguments}
+        parsed = read_relations.parse(given)
+        return read_relations.experiment(parsed, subject_digest="d", seed=0).id
+
+    calls: list[dict[str, Any]] = [
+        {"relation": str(path)},
+        {"relations": ["x", str(path)]},
+        {"edits": [{"relation": str(path), "entity": "France"}]},
+    ]
+    path.write_text("{}")
+    before = [name_of(**each) for each in calls]
+    assert [name_of(**each) for each in calls] == before
+    path.write_text("[]")
+    assert not set(before) & {name_of(**each) for each in calls}
+
+
+@pytest.mark.parametrize("name", ["a" * 4000, "~nobody_here/x", "country_capital", "\0"])
+def test_a_name_that_is_no_file_is_only_a_name(name: str) -> None:
+    parsed = read_relations.parse({"relation": name, "relations": [], "edits": []})
+    experiment = read_relations.experiment(parsed, subject_digest="d", seed=0)
+    assert experiment.code == tools_digest()

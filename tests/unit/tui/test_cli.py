@@ -52,7 +52,7 @@ def test_the_commands_are_the_documented_ones(call: Call) -> None:
             f"relation {name}"
             for name in ("fit", "lens", "edit", "trace", "compare", "list", "find")
         ),
-        *(f"edit {name}" for name in ("train", "apply", "detect", "list")),
+        *(f"edit {name}" for name in ("train", "apply", "text", "detect", "list")),
         *("tool list", "tool describe", "tool run"),
         *("report list", "report show", "report export"),
         *("memory list", "memory search"),

@@ -44,7 +44,7 @@ def facts(saved: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["train", "apply", "detect", "list"])
+@pytest.mark.parametrize("name", ["train", "apply", "text", "detect", "list"])
 def test_every_command_has_help_with_an_example(call: Call, name: str) -> None:
     said = call(name, "--help")
     assert said.code == 0
@@ -86,6 +86,30 @@ def test_apply_shows_both_texts_and_what_moved(call: Call, saved: Path) -> None:
     assert listed[0]["layer"] >= 0
 
 
+def test_own_texts_are_continued_under_several_edits_at_once(call: Call, saved: Path) -> None:
+    relation = saved / "relations" / "linear.json"
+    samples = json.loads(relation.read_text())["samples"]
+    one, two = samples[0], samples[1]
+    other = next(
+        each["object"] for each in samples if each["object"] not in (one["object"], two["object"])
+    )
+    said = call(
+        "text",
+        *(f"{fact['subject']} lives in" for fact in (one, two)),
+        *(
+            argument
+            for fact in (one, two)
+            for argument in ("--edit", f"{relation}:{fact['subject']}={other}")
+        ),
+        *("--subject", str(saved / "subject"), "--quick", "--layer", "2"),
+    )
+    assert said.code == 0
+    for fact in (one, two):
+        assert f"after: {fact['subject']} edited" in said.out
+    assert said.out.count(other) >= 4  # in the summary, in both texts and their probabilities
+    assert "new_object_probability" in said.out
+
+
 def test_list_says_how_to_begin(call: Call) -> None:
     said = call("list")
     assert said.code == 0
@@ -102,6 +126,8 @@ def test_list_says_how_to_begin(call: Call) -> None:
         (("detect", "country_capital", "--entity", "France"), "go together"),
         (("detect", "x.jsonl", "--entity", "a", "--object", "b"), "not with a file of facts"),
         (("apply", "country_capital", "--entity", "France"), "--new-object"),
+        (("text", "France is", "--edit", "France=Rome"), "RELATION:ENTITY=OBJECT"),
+        (("text", "France is", "--edit", "country_capitol:France=Rome"), "did you mean"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_is_loaded(
