@@ -8,7 +8,14 @@ import torch
 from dragoman.tools.circuits.approximation import Estimate, RelationMap
 from dragoman.tools.circuits.controls import Part, reading_controls, strongest, twin_control
 from dragoman.tools.circuits.faithfulness import decode
-from dragoman.tools.circuits.selection import BETAS, Setting, best_by_layer, choose, sweep_reading
+from dragoman.tools.circuits.selection import (
+    BETAS,
+    Setting,
+    best_by_layer,
+    choose,
+    choose_among_neighbours,
+    sweep_reading,
+)
 from dragoman.tools.relations import Sample
 
 
@@ -153,3 +160,17 @@ def test_each_layer_has_its_best_setting_once():
     damped = cut._replace(share=0.6, damped=True)
     above = cut._replace(layer=6)
     assert best_by_layer([above, cut, damped]) == [damped, above]
+
+
+def test_a_lucky_layer_does_not_outweigh_good_neighbours():
+    shares = {0: 0.2, 3: 1.0, 6: 0.3, 9: 0.9, 12: 0.9, 15: 0.8}
+    settings = [Setting(layer, 64, share, 0.0, -1.0) for layer, share in shares.items()]
+    worse = [each._replace(share=0.1, damped=True) for each in settings]
+    assert choose(settings).layer == 3
+    for order in (settings + worse, worse[::-1] + settings[::-1]):
+        assert choose_among_neighbours(order) == settings[4]
+    # A layer that does best by far is chosen all the same, and one at an end can be.
+    alone = [each._replace(share=0.0) if each.layer != 3 else each for each in settings]
+    assert choose_among_neighbours(alone).layer == 3
+    assert choose_among_neighbours(settings[3:]).layer == 9
+    assert choose_among_neighbours(settings[:1]) == settings[0]
