@@ -91,7 +91,7 @@ def edit_through_relation(
     `efficacy`, `neighbourhood_specificity`, `paraphrase_efficacy`, `fluency` and
     `new_object_probability`. Baselines: no edit, prefix, a random direction of equal norm, the
     donor's whole h, the change of z without the map, and with `with_remedi` REMEDI's trained editor
-    on the same facts. Layer and rank are chosen on validation entities.
+    on the same facts. Layer, rank and form of the inverse are chosen on validation entities.
     """
     loaded = load_relation(relation)
     if (entity is None) != (new_object is None):
@@ -235,7 +235,8 @@ def edit_through_relation(
             "rewrite_template": knowledge.rewrite,
             "effort": effort,
             "layer": chosen.layer,
-            "rank": chosen.rank,
+            "rank": chosen.best.rank,
+            "damped": chosen.best.damped,
             "tried": [trial.account() for trial in chosen.trials],
             "estimation": [[each.subject, each.object] for each in estimation],
             "remedi_layer": None if study is None else study.fit.layer,
@@ -279,7 +280,7 @@ def _directions(
     """The edit's direction for each record, and the baselines'."""
     donors = choose_donors(held, records, seed + 4)
     change = changes(held, records, donors)
-    edited = chosen.inverse.shift(change, chosen.rank)
+    edited = chosen.directions(change)
     norms = edited.norm(dim=1, keepdim=True)
     return {
         EDITED: edited,
@@ -314,7 +315,9 @@ def _summary(
     single: EditRecord | None,
     probability: Measurement,
 ) -> str:
-    where = f"layer {chosen.layer}, rank {chosen.rank}"
+    where = (
+        f"layer {chosen.layer}, rank {chosen.best.rank}{', damped' if chosen.best.damped else ''}"
+    )
     if single is not None:
         return (
             f"{single.entity}: {single.old_object} → {single.new_object} through the inverse of "

@@ -18,6 +18,7 @@ from dragoman.tools.circuits.causality import Bench, Pairs, random_like
 from dragoman.tools.circuits.faithfulness import hits, shuffled_hits
 from dragoman.tools.circuits.scaled_readout import decode_scaled
 from dragoman.tools.relations import Sample
+from dragoman.tools.statistics import Floats
 from dragoman.tools.subjects.language import LanguageSubject
 
 BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0)
@@ -88,8 +89,7 @@ def sweep_editing(
     found = []
     count = len(pairs.sources)
     changes = bench.changes(pairs)
-    # Fading out depends on the rank much less than a cut does: few ranks are enough.
-    fading = ranks[1:-1:2] or ranks
+    fading = damped_ranks(ranks)
     for layer, relation_map in maps.items():
         inverse = invert(relation_map, max(ranks))
         for damped, form, asked in (
@@ -145,15 +145,24 @@ def choose(settings: Sequence[Setting]) -> Setting:
     return max(settings, key=lambda setting: (*setting.merit, -setting.layer))
 
 
-def choose_among_neighbours(settings: Sequence[Setting]) -> Setting:
-    """The best setting of the layer that does best together with the layers next to it.
+def damped_ranks(ranks: Sequence[int]) -> Sequence[int]:
+    """Which of `ranks` a damped inverse is tried at: it depends on the rank less than a cut."""
+    return ranks[1:-1:2] or ranks
 
-    What a layer can do changes slowly with depth, luck on a few validation facts does not: each
-    layer's merit counts half, those of the two next to it that were tried a quarter each (a layer
-    at an end stands in for the neighbour that it lacks).
+
+def with_neighbours(merits: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
+    """Each layer's merit by a half and those of the layers tried next to it by a quarter each.
+
+    What a layer can do changes slowly with depth; luck on a few validation facts does not. A layer
+    at an end stands in for the neighbour that it lacks.
     """
+    each = np.asarray(merits, float)
+    padded = np.concatenate([each[:1], each, each[-1:]])
+    return padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+
+
+def choose_among_neighbours(settings: Sequence[Setting]) -> Setting:
+    """The best setting of the layer that does best together with the layers next to it."""
     best = best_by_layer(settings)
-    merits = np.array([setting.merit for setting in best])
-    padded = np.concatenate([merits[:1], merits, merits[-1:]])
-    smooth = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
-    return best[max(range(len(best)), key=lambda place: (*smooth[place], -place))]
+    merits = with_neighbours([setting.merit for setting in best])
+    return best[max(range(len(best)), key=lambda place: (*merits[place], -place))]
