@@ -10,15 +10,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TextIO
 
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import append_line, kept_rows, read_lines
-from dragoman.evals.tool_rows import ToolRow, run_tool
+from dragoman.evals.rows import kept_rows, read_lines
+from dragoman.evals.tool_rows import ToolRow, complete, publish, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.registry import Effort
@@ -41,11 +39,6 @@ class Row(ToolRow):
 def read_rows(path: Path) -> list[Row]:
     """The rows of earlier runs."""
     return read_lines(path, Row, lambda row: row.key)
-
-
-def add_row(path: Path, row: Row) -> None:
-    """Append one row, on a line of its own even after a line that was cut off."""
-    append_line(path, row.model_dump_json())
 
 
 def run_row(
@@ -73,30 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.relations or list_relations()
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
-    wanted = [
-        (
-            options.question,
-            name,
-            load_relation(name).content_id(),
-            digest,
-            options.effort,
-            str(options.seed),
+    question, effort, seed = options.question, options.effort, options.seed
+    wanted = {
+        (question, name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
+            run_row, subject, name, question, effort, seed
         )
         for name in names
-    ]
-    rows = {row.key: row for row in read_rows(path)}
-    missing = [] if options.table_only else [key for key in wanted if key not in rows]
-    for place, key in enumerate(missing, start=1):
-        row = run_row(subject, key[1], options.question, options.effort, options.seed)
-        add_row(path, row)
-        rows[row.key] = row
-        _say(
-            sys.stderr,
-            f"{place} of {len(missing)}: {row.seconds:.0f} s: {row.result.summary}",
-        )
-    chosen = [rows[key] for key in wanted if key in rows]
+    }
+    chosen = complete(wanted, read_rows(path), path, table_only=options.table_only)
     if not chosen:
-        _say(sys.stderr, "no row to make a table of")
+        sys.stderr.write("no row to make a table of\n")
         return 1
     text = render(
         [(row.relation, row.result) for row in chosen],
@@ -106,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds=sum(row.seconds for row in chosen),
         n_codes=len({row.result.experiment.code for row in chosen}),
     )
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 0
 
 
@@ -119,11 +96,6 @@ def _shown(options: argparse.Namespace) -> list[str]:
     if options.subject != DEFAULT_SUBJECT:
         shown.append(f"--subject {Path(options.subject).name}")
     return [*shown, f"--seed {options.seed}", f"--effort {options.effort}"]
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import append_line, kept_rows, read_lines
-from dragoman.evals.tool_rows import ToolRow, run_tool
+from dragoman.evals.rows import kept_rows, read_lines
+from dragoman.evals.tool_rows import ToolRow, complete, publish, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
@@ -58,47 +57,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.rows or kept_rows("inverse_editing", settings)
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
-    wanted = [
-        (name, load_relation(name).content_id(), digest, options.effort, str(options.seed))
-        for name in options.relations
-    ]
-    rows = {row.key: row for row in read_rows(path)}
-    missing = [] if options.table_only else [key for key in wanted if key not in rows]
-    for place, key in enumerate(missing, start=1):
-        row = run_tool(
-            edit_through_relation,
-            subject,
-            key[0],
-            options.effort,
-            options.seed,
-            {"with_remedi": True},
+    effort, seed = options.effort, options.seed
+    wanted = {
+        (name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
+            run_tool, edit_through_relation, subject, name, effort, seed, {"with_remedi": True}
         )
-        append_line(path, row.model_dump_json())
-        rows[row.key] = row
-        said = row.result.error or row.result.summary
-        sys.stderr.write(f"{place} of {len(missing)}: {row.seconds:.0f} s: {visible(said)}\n")
-    chosen = [rows[key] for key in wanted if key in rows]
+        for name in options.relations
+    }
+    chosen = complete(wanted, read_rows(path), path, table_only=options.table_only)
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
         return 1
-    named = [] if options.relations == list(RELATIONS) else options.relations
     text = render(
         [(row.relation, row.result) for row in chosen],
         subject=subject.identity.name,
-        command=" ".join(
-            [
-                "python -m dragoman.evals.inverse_editing",
-                *named,
-                f"--seed {options.seed} --effort {options.effort}",
-            ]
-        ),
+        command=" ".join(["python -m dragoman.evals.inverse_editing", *_shown(options)]),
         seconds=sum(row.seconds for row in chosen),
         n_codes=len({row.result.experiment.code for row in chosen}),
     )
-    if options.out is not None:
-        write_atomic(options.out, text)
-    sys.stdout.write(f"{visible(text)}\n")
+    publish(text, options.out)
     return 0
+
+
+def _shown(options: argparse.Namespace) -> list[str]:
+    shown = [] if options.relations == list(RELATIONS) else [*options.relations]
+    if options.subject != DEFAULT_SUBJECT:
+        shown.append(f"--subject {Path(options.subject).name}")
+    return [*shown, f"--seed {options.seed}", f"--effort {options.effort}"]
 
 
 if __name__ == "__main__":

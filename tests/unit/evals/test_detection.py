@@ -8,8 +8,9 @@ import pytest
 
 from dragoman.core.records import Experiment, JsonObject, Measurement, ToolResult, Unit
 from dragoman.evals import detection
-from dragoman.evals.detection import Row, add_row, main, read_rows, run_row
+from dragoman.evals.detection import Row, main, read_rows, run_row
 from dragoman.evals.detection_table import beats, render
+from dragoman.evals.rows import append_line
 from dragoman.tools.editing.detection.methods import CONFIDENCE, CONTROL_TASK, STATED_OBJECT, TWIN
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.language import LanguageSubject
@@ -172,5 +173,5 @@ def test_a_relation_that_cannot_be_judged_is_a_row(tmp_path: Path) -> None:
     row = run_row(planted.subject, str(relation), "prior", "quick", 0)
     assert row.result.status == "error"
     assert "at least 6 right and 6 wrong" in str(row.result.error)
-    add_row(tmp_path / "rows.jsonl", row)
+    append_line(tmp_path / "rows.jsonl", row.model_dump_json())
     assert read_rows(tmp_path / "rows.jsonl") == [row]
