@@ -6,10 +6,9 @@ from statistics import fmean
 from dragoman.core.escaping import visible
 from dragoman.evals.cells import line, ranged
 from dragoman.evals.editing_row import Row
+from dragoman.evals.editing_why import GOALS, ceilings, swept
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
-from dragoman.tools.editing.selection import StrengthTrial
 
-GOALS = {"efficacy": 0.98, "paraphrase_efficacy": 0.90, "neighbourhood_specificity": 0.95}
 FLUENCY_WITHIN = 0.03
 ENOUGH_RELATIONS = 8
 
@@ -67,9 +66,11 @@ def render(rows: Sequence[Row], *, subject: str, command: str) -> str:
     refused = [f"- `{row.relation}`: {row.refused}" for row in rows if row.refused]
     if refused:
         lines += ["", "Not judged:", "", *(visible(one, one_line=True) for one in refused)]
+    if judged:
+        lines += ["", *ceilings(judged)]
     for row in judged:
         if row.sweep:
-            lines += ["", *_sweep(row)]
+            lines += ["", *swept(row, missed(row))]
     seconds = sum(row.seconds for row in rows)
     lines += [
         "",
@@ -175,32 +176,3 @@ def _published(rows: Sequence[Row]) -> list[str]:
             cells.append(shown)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
-
-
-def _sweep(row: Row) -> list[str]:
-    lines = [
-        f"Why `{row.relation}` misses {', '.join(missed(row))}: short trainings at other layers, "
-        "on validation entities. Efficacy / paraphrase / specificity / essence → harmonic mean, at "
-        "each strength.",
-        "",
-        "| layer | method | "
-        + " | ".join(f"{trial.strength:g}" for trial in row.sweep[0].editor)
-        + " |",
-        "|---:|---|" + "---|" * len(row.sweep[0].editor),
-    ]
-    for one in row.sweep:
-        for name, trials in (("editor", one.editor), ("mean difference", one.mean_difference)):
-            if trials:
-                lines.append(f"| {one.layer} | {name} | " + " | ".join(map(_trial, trials)) + " |")
-    return lines
-
-
-def _trial(trial: StrengthTrial) -> str:
-    shown = (
-        trial.efficacy,
-        trial.paraphrase_efficacy,
-        trial.neighbourhood_specificity,
-        trial.essence,
-    )
-    figures = " / ".join("none" if one is None else f"{one:.2f}" for one in shown)
-    return f"{figures} → {trial.score:.2f}"

@@ -1,0 +1,115 @@
+"""Why a goal of the editing eval is missed: what the subject allows, and what a sweep finds."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from dragoman.evals.cells import line
+from dragoman.evals.editing_row import Row
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX, REPLACED
+from dragoman.tools.editing.selection import StrengthTrial
+
+EFFICACY, PARAPHRASE, SPECIFICITY = (
+    "efficacy",
+    "paraphrase_efficacy",
+    "neighbourhood_specificity",
+)
+GOALS = {EFFICACY: 0.98, PARAPHRASE: 0.90, SPECIFICITY: 0.95}
+
+
+def ceilings(rows: Sequence[Row]) -> list[str]:
+    """How well neighbours and fluency fare where the prompt itself says what the edit says."""
+    lines = [
+        "## What the subject itself allows",
+        "",
+        f"*{REPLACED.capitalize()}*: the prompt is about another entity, one that truly has the "
+        "new object; nothing is edited. What the subject then says of a neighbour is what it would "
+        "say after an edit without a fault. Where that is below the goal, the goal asks of the "
+        "edit what the subject does not do. *Sweep*: the best specificity of any layer and "
+        f"strength whose efficacy is at least {GOALS[EFFICACY]} and paraphrase efficacy at least "
+        f"{GOALS[PARAPHRASE]}, on validation entities.",
+        "",
+        "| relation | specificity, edited | replaced entity | prefix | sweep, editor | "
+        "sweep, mean difference | fluency, edited | replaced entity |",
+        "|---|---:|---:|---:|---|---|---:|---:|",
+    ]
+    for row in rows:
+        cells = (
+            f"`{row.relation}`",
+            *(_shown(row.of(method, SPECIFICITY)) for method in (EDITED, REPLACED, PREFIX)),
+            _best([(one.layer, one.editor) for one in row.sweep]),
+            _best([(one.layer, one.mean_difference) for one in row.sweep]),
+            *(_change(row, method) for method in (EDITED, REPLACED)),
+        )
+        lines.append(line(cells))
+    both = [
+        (edited, replaced)
+        for row in rows
+        if (edited := row.of(EDITED, SPECIFICITY)) is not None
+        and (replaced := row.of(REPLACED, SPECIFICITY)) is not None
+    ]
+    if both:
+        below = sum(replaced < GOALS[SPECIFICITY] for _, replaced in both)
+        edited, replaced = (fmean(values) for values in zip(*both, strict=True))
+        lines += [
+            "",
+            f"Replaced entities themselves stay below {GOALS[SPECIFICITY]} in {below} of "
+            f"{len(both)} relations (mean {replaced:.2f}; edited {edited:.2f}).",
+        ]
+    return lines
+
+
+def swept(row: Row, missed: Sequence[str]) -> list[str]:
+    """Layers and strengths of one relation."""
+    lines = [
+        f"Why `{row.relation}` misses {', '.join(missed)}: short trainings at other layers, "
+        "on validation entities. Efficacy / paraphrase / specificity / essence → harmonic mean, at "
+        "each strength.",
+        "",
+        "| layer | method | "
+        + " | ".join(f"{trial.strength:g}" for trial in row.sweep[0].editor)
+        + " |",
+        "|---:|---|" + "---|" * len(row.sweep[0].editor),
+    ]
+    for one in row.sweep:
+        for name, trials in (("editor", one.editor), ("mean difference", one.mean_difference)):
+            if trials:
+                lines.append(f"| {one.layer} | {name} | " + " | ".join(map(_trial, trials)) + " |")
+    return lines
+
+
+def _trial(trial: StrengthTrial) -> str:
+    shown = (
+        trial.efficacy,
+        trial.paraphrase_efficacy,
+        trial.neighbourhood_specificity,
+        trial.essence,
+    )
+    figures = " / ".join(_shown(one) or "none" for one in shown)
+    return f"{figures} → {trial.score:.2f}"
+
+
+def _best(tried: Sequence[tuple[int, Sequence[StrengthTrial]]]) -> str:
+    """The most specific of what takes hold as it should, and where."""
+    holding = [
+        (trial.neighbourhood_specificity, layer, trial.strength)
+        for layer, trials in tried
+        for trial in trials
+        if trial.neighbourhood_specificity is not None
+        and trial.efficacy >= GOALS[EFFICACY]
+        and (trial.paraphrase_efficacy or 0.0) >= GOALS[PARAPHRASE]
+    ]
+    if not any(trials for _, trials in tried):
+        return "not swept"
+    if not holding:
+        return "none takes hold"
+    specificity, layer, strength = max(holding, key=lambda one: one[0])
+    return f"{specificity:.2f} (layer {layer}, strength {strength:g})"
+
+
+def _change(row: Row, method: str) -> str:
+    found, before = row.of(method, "fluency"), row.of(NO_EDIT, "fluency")
+    return "" if found is None or not before else f"{found / before - 1:+.1%}"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
