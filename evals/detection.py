@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         question=options.question,
         command=" ".join(["python -m dragoman.evals.detection", *_shown(options)]),
         seconds=sum(row.seconds for row in chosen),
-        n_codes=len({row.result.experiment.code for row in chosen}),
+        n_codes=len({row.counted_by for row in chosen}),
     )
     publish(text, options.out)
     return 0

@@ -6,7 +6,7 @@ from statistics import fmean
 from dragoman.core.escaping import visible
 from dragoman.evals.cells import line, ranged
 from dragoman.evals.editing_row import Row
-from dragoman.evals.editing_why import GOALS, ceilings, swept
+from dragoman.evals.editing_why import GOALS, beside_prompts, swept
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
 
 FLUENCY_WITHIN = 0.03
@@ -67,7 +67,7 @@ def render(rows: Sequence[Row], *, subject: str, command: str) -> str:
     if refused:
         lines += ["", "Not judged:", "", *(visible(one, one_line=True) for one in refused)]
     if judged:
-        lines += ["", *ceilings(judged)]
+        lines += ["", *beside_prompts(judged)]
     for row in judged:
         if row.sweep:
             lines += ["", *swept(row, missed(row))]

@@ -1,4 +1,4 @@
-"""Why a goal of the editing eval is missed: what the subject allows, and what a sweep finds."""
+"""Why a goal of the editing eval is missed: what a prompt does that says the same, and sweeps."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -7,6 +7,7 @@ from dragoman.evals.cells import line
 from dragoman.evals.editing_row import Row
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX, REPLACED
 from dragoman.tools.editing.selection import StrengthTrial
+from dragoman.tools.statistics import bootstrap
 
 EFFICACY, PARAPHRASE, SPECIFICITY = (
     "efficacy",
@@ -16,17 +17,18 @@ EFFICACY, PARAPHRASE, SPECIFICITY = (
 GOALS = {EFFICACY: 0.98, PARAPHRASE: 0.90, SPECIFICITY: 0.95}
 
 
-def ceilings(rows: Sequence[Row]) -> list[str]:
-    """How well neighbours and fluency fare where the prompt itself says what the edit says."""
+def beside_prompts(rows: Sequence[Row]) -> list[str]:
+    """How neighbours and fluency fare where the prompt itself says what the edit says."""
     lines = [
-        "## What the subject itself allows",
+        "## The same, said by the prompt",
         "",
         f"*{REPLACED.capitalize()}*: the prompt is about another entity, one that truly has the "
-        "new object; nothing is edited. What the subject then says of a neighbour is what it would "
-        "say after an edit without a fault. Where that is below the goal, the goal asks of the "
-        "edit what the subject does not do. *Sweep*: the best specificity of any layer and "
-        f"strength whose efficacy is at least {GOALS[EFFICACY]} and paraphrase efficacy at least "
-        f"{GOALS[PARAPHRASE]}, on validation entities.",
+        "new object; *prefix*: the new fact is stated before it. Nothing is edited: a reference "
+        "for what the subject does with a neighbour's question once the new object is in view, and "
+        "no bound. *Sweep*: the best specificity of any layer and strength whose efficacy is at "
+        f"least {GOALS[EFFICACY]} and paraphrase efficacy at least {GOALS[PARAPHRASE]}, on "
+        "validation entities; as the best of many it is optimistic. n and intervals of the edit "
+        "stand above; all columns of the first three are over the same entities.",
         "",
         "| relation | specificity, edited | replaced entity | prefix | sweep, editor | "
         "sweep, mean difference | fluency, edited | replaced entity |",
@@ -41,19 +43,21 @@ def ceilings(rows: Sequence[Row]) -> list[str]:
             *(_change(row, method) for method in (EDITED, REPLACED)),
         )
         lines.append(line(cells))
-    both = [
+    pairs = [
         (edited, replaced)
         for row in rows
         if (edited := row.of(EDITED, SPECIFICITY)) is not None
         and (replaced := row.of(REPLACED, SPECIFICITY)) is not None
     ]
-    if both:
-        below = sum(replaced < GOALS[SPECIFICITY] for _, replaced in both)
-        edited, replaced = (fmean(values) for values in zip(*both, strict=True))
+    if pairs:
+        differences = [edited - replaced for edited, replaced in pairs]
+        low, high = bootstrap(differences, 0)
+        below = sum(replaced < GOALS[SPECIFICITY] for _, replaced in pairs)
         lines += [
             "",
-            f"Replaced entities themselves stay below {GOALS[SPECIFICITY]} in {below} of "
-            f"{len(both)} relations (mean {replaced:.2f}; edited {edited:.2f}).",
+            f"Replaced entities are below {GOALS[SPECIFICITY]} in {below} of {len(pairs)} "
+            f"relations; edited less replaced: {fmean(differences):+.2f} [{low:+.2f}, {high:+.2f}] "
+            "(bootstrap over relations).",
         ]
     return lines
 
@@ -101,7 +105,7 @@ def _best(tried: Sequence[tuple[int, Sequence[StrengthTrial]]]) -> str:
     if not any(trials for _, trials in tried):
         return "not swept"
     if not holding:
-        return "none takes hold"
+        return "none holds so"
     specificity, layer, strength = max(holding, key=lambda one: one[0])
     return f"{specificity:.2f} (layer {layer}, strength {strength:g})"
 

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subject=subject.identity.name,
         command=" ".join(["python -m dragoman.evals.inverse_editing", *_shown(options)]),
         seconds=sum(row.seconds for row in chosen),
-        n_codes=len({row.result.experiment.code for row in chosen}),
+        n_codes=len({row.counted_by for row in chosen}),
     )
     publish(text, options.out)
     return 0

@@ -19,10 +19,10 @@ _INTRODUCTION = """# Editing {subject} through the inverse of a relation's map
 `edit_through_relation`: h of an entity moves by the inverse of the relation's map (Hernandez et
 al. 2024, arXiv:2308.09124) times the change of z, without any training; *REMEDI* is the trained
 editor (Hernandez, Li and Andreas 2023, arXiv:2304.00740) on the same held-out entities, new objects
-and probes. Each chose its layer, and rank or strength, on the same validation entities. *Donor's
-h*: the whole h of an entity that has the new object. *Without map*: the change of z added to h,
-as long as the edit. Intervals are 95%, n counts entities; specificity counts other entities that
-keep their answer.
+and probes. Each chose its layer, and rank and form or strength, on the same validation entities.
+*Donor's h*: the whole h of an entity that has the new object. *Without map*: the change of z added
+to h, as long as the edit. Intervals are 95%, n counts entities; specificity counts other entities
+that keep their answer.
 
 | relation | n | layer, rank | efficacy: inverse | REMEDI | donor's h | without map | prefix \
 | random | paraphrase: inverse | REMEDI | specificity: inverse | REMEDI |
@@ -76,7 +76,8 @@ def _line(name: str, result: ToolResult) -> str:
     cells = [
         f"`{name}`",
         "" if first is None else str(first.n),
-        f"{result.output['layer']}, {result.output['rank']}",
+        f"{result.output['layer']}, {result.output['rank']}"
+        f"{' (fades out)' if result.output.get('damped') else ''}",
         *(ranged(_find(result, "efficacy", scope)) for scope in METHODS[:2]),
         *(plain(_find(result, "efficacy", scope)) for scope in METHODS[2:]),
         *(ranged(_find(result, metric, scope)) for metric in METRICS[1:] for scope in METHODS[:2]),

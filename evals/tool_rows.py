@@ -12,7 +12,7 @@ from dragoman.core.files import write_atomic
 from dragoman.core.records import JsonObject, Record, ToolResult
 from dragoman.evals.rows import append_line
 from dragoman.tools.context import ToolContext
-from dragoman.tools.registry import Effort, Tool
+from dragoman.tools.registry import Effort, Tool, tools_digest
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.language import LanguageSubject
 
@@ -29,6 +29,13 @@ class ToolRow(Record):
     seconds: float
     """Of CPU time."""
     result: ToolResult
+    code: str = ""
+    """Digest of the tools that counted (an experiment's own also names files that it read)."""
+
+    @property
+    def counted_by(self) -> str:
+        """The version of the tools; rows differ in it where the tools changed between them."""
+        return self.code or self.result.experiment.code
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -63,7 +70,7 @@ def complete(
         row = wanted[key]()
         append_line(path, row.model_dump_json())
         found[row.key] = row
-        said = visible(row.result.error or row.result.summary)
+        said = visible(row.result.error or row.result.summary, one_line=True)
         sys.stderr.write(f"{place} of {len(missing)}: {row.seconds:.0f} s: {said}\n")
         sys.stderr.flush()
     return [found[key] for key in wanted if key in found]
@@ -103,4 +110,5 @@ def run_tool(
         seed=seed,
         seconds=round(time.process_time() - started, 1),
         result=result,
+        code=tools_digest(),
     )

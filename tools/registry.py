@@ -1,5 +1,6 @@
 """`@tool`: a typed function with a docstring becomes a schema, a check and a result."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -22,17 +23,12 @@ from dragoman.core.records import (
     content_id,
 )
 from dragoman.tools.context import ToolContext
+from dragoman.tools.relations import relation_path
 
 Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "memory"]
-_FILE_ARGUMENTS = (
-    "captioner",
-    "corpus",
-    "dictionary",
-    "facts",
-    "images",
-    "relation",
-    "relations",
-)
+_FOLDER = Path(__file__).resolve().parent
+_FILE_ARGUMENTS = ("captioner", "corpus", "dictionary", "facts", "images")
+_RELATION_ARGUMENTS = ("relation", "relations")
 Effort: TypeAlias = Literal["quick", "full"]
 """How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
 
@@ -133,10 +129,9 @@ def tool(
 def tools_digest() -> str:
     """sha256 (hex) over the source of `tools/`, prompts and data files included."""
     digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent
-    for path in sorted(root.rglob("*")):
+    for path in sorted(_FOLDER.rglob("*")):
         if path.suffix in {".py", ".json", ".md"}:
-            digest.update(str(path.relative_to(root)).encode())
+            digest.update(str(path.relative_to(_FOLDER)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -145,19 +140,21 @@ def _inputs_digest(arguments: JsonObject) -> str:
     """`tools_digest`, and with it the bytes of the files and folders that arguments name."""
     digests = [tools_digest()]
     for name, value in _named(arguments):
-        digests += [f"{name} {file_sha256(each)}" for each in _files(Path(value), name)]
+        # What cannot be read is told by the tool itself, better than by a digest.
+        with contextlib.suppress(OSError, RuntimeError, ValueError, ToolError):
+            digests += [f"{name} {file_sha256(each)}" for each in _files(name, value)]
     return digests[0] if len(digests) == 1 else content_id(list(digests))
 
 
-def _files(path: Path, name: str) -> list[Path]:
-    try:
-        path = path.expanduser()
-        # A relation's name may be that of a folder which has nothing to do with it.
-        if path.is_dir() and name not in ("relation", "relations"):
-            return [each for each in sorted(path.rglob("*")) if each.is_file()]
-        return [path] if path.is_file() else []
-    except (OSError, RuntimeError):  # no name of a file: too long, or of nobody's home
-        return []
+def _files(name: str, value: str) -> list[Path]:
+    if name in _RELATION_ARGUMENTS:
+        path = relation_path(value)
+        ours = path.is_relative_to(_FOLDER)  # and part of the tools' digest
+        return [] if ours or not path.is_file() else [path]
+    path = Path(value).expanduser()
+    if path.is_dir():
+        return [each for each in sorted(path.rglob("*")) if each.is_file()]
+    return [path] if path.is_file() else []
 
 
 def _named(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
@@ -168,7 +165,7 @@ def _named(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for each in value:
             yield from _named(each, name)
-    elif isinstance(value, str) and name in _FILE_ARGUMENTS:
+    elif isinstance(value, str) and name in (*_FILE_ARGUMENTS, *_RELATION_ARGUMENTS):
         yield name, value
 
 

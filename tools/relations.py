@@ -98,18 +98,25 @@ def load_relation(name_or_path: str) -> Relation:
         ToolError: no such relation (the message names the known ones), no readable file, or a
             file that breaks the format (the message names the place).
     """
+    return read_relation(relation_path(name_or_path))
+
+
+def relation_path(name_or_path: str) -> Path:
+    """The file that `load_relation` reads, which need not be a relation.
+
+    Raises:
+        ToolError: no such relation, and nothing at that path.
+    """
     wanted = _normal(name_or_path)
     if wanted in list_relations() and not _looks_like_path(name_or_path):
-        return read_relation(_FOLDER / f"{wanted}.json")
+        return _FOLDER / f"{wanted}.json"
     try:
         path = Path(name_or_path).expanduser()
-        there = bool(wanted) and path.exists()
+        if wanted and path.exists():
+            return path
     except (OSError, ValueError, RuntimeError):  # name too long, NUL inside, no such home
-        there = False
-        path = Path()
-    if not there:
-        raise ToolError(_unknown(name_or_path))
-    return read_relation(path)
+        pass
+    raise ToolError(_unknown(name_or_path))
 
 
 def read_relation(path: Path) -> Relation:

@@ -23,6 +23,7 @@ from dragoman.tools.circuits.inverse_editing import (
     hold,
     swaps,
 )
+from dragoman.tools.circuits.trial import CUT
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.comparison import Comparison, compare_methods, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, RANDOM
@@ -90,8 +91,9 @@ def edit_through_relation(
     Measured as `edit_representation` is, on entities that took no part in estimating the map:
     `efficacy`, `neighbourhood_specificity`, `paraphrase_efficacy`, `fluency` and
     `new_object_probability`. Baselines: no edit, prefix, a random direction of equal norm, the
-    donor's whole h, the change of z without the map, and with `with_remedi` REMEDI's trained editor
-    on the same facts. Layer, rank and form of the inverse are chosen on validation entities.
+    donor's whole h, the change of z without the map, the published inverse where the chosen one
+    fades out, and with `with_remedi` REMEDI's trained editor on the same facts. Layer, rank and
+    form of the inverse are chosen on validation entities.
     """
     loaded = load_relation(relation)
     if (entity is None) != (new_object is None):
@@ -181,7 +183,7 @@ def edit_through_relation(
         ),
     }
     directions = _directions(held, records, chosen, ctx.seed)
-    comparison = _compare(ctx, knowledge, records, probes, directions, chosen.layer, study)
+    comparison = _compare(ctx, knowledge, records, probes, directions, chosen, study)
     ctx.step(0, 0, "writing text with and without the edits")
     # Texts are written at one layer.
     here = [method for method in comparison.compared if method.layer is None]
@@ -191,7 +193,7 @@ def edit_through_relation(
             Opening(probe.record, probe.prompt)
             for probe in probes["rewrite"][: 1 if one else plan.generated_prompts]
         ],
-        chosen.layer,
+        chosen.best.layer,
         here,
         plan.generated_tokens,
         seed=ctx.seed,
@@ -221,7 +223,7 @@ def edit_through_relation(
         }
         for each in written
     ]
-    title = f"{loaded.name}: edits through the inverse at layer {chosen.layer}"
+    title = f"{loaded.name}: edits through the inverse at layer {chosen.best.layer}"
     return ToolSuccess(
         summary=_summary(loaded.name, chosen, efficacy, specificity, single, probability),
         measurements=(
@@ -234,7 +236,7 @@ def edit_through_relation(
             "template": template,
             "rewrite_template": knowledge.rewrite,
             "effort": effort,
-            "layer": chosen.layer,
+            "layer": chosen.best.layer,
             "rank": chosen.best.rank,
             "damped": chosen.best.damped,
             "tried": [trial.account() for trial in chosen.trials],
@@ -280,14 +282,17 @@ def _directions(
     """The edit's direction for each record, and the baselines'."""
     donors = choose_donors(held, records, seed + 4)
     change = changes(held, records, donors)
-    edited = chosen.directions(change)
+    edited = chosen.directions(chosen.best, change)
     norms = edited.norm(dim=1, keepdim=True)
-    return {
+    directions = {
         EDITED: edited,
         RANDOM: random_like(edited, seed),
-        SWAPPED: swaps(held, records, donors, chosen.layer),
+        SWAPPED: swaps(held, records, donors, chosen.best.layer),
         UNMAPPED: torch.nn.functional.normalize(change, dim=1) * norms,
     }
+    if chosen.best.damped:
+        directions[CUT] = chosen.directions(chosen.cut, change)
+    return directions
 
 
 def _compare(
@@ -296,15 +301,18 @@ def _compare(
     records: Sequence[EditRecord],
     probes: Mapping[Kind, Sequence[Probe]],
     directions: Mapping[str, Float[Tensor, "record d_model"]],
-    layer: int,
+    chosen: Chosen,
     study: Study | None,
 ) -> Comparison:
-    """Every method on the same probes; REMEDI's editor at its own layer."""
-    methods = all_methods(records, knowledge, directions)
+    """Every method on the same probes; the published inverse and REMEDI at their own layers."""
+    methods = [
+        method._replace(layer=chosen.cut.layer) if method.name == CUT else method
+        for method in all_methods(records, knowledge, directions)
+    ]
     if study is not None:
         trained = directions_of(ctx, study, records)[EDITED]
         methods.append(Method(REMEDI, trained, layer=study.fit.layer))
-    return compare_methods(ctx, knowledge, records, probes, methods, layer)
+    return compare_methods(ctx, knowledge, records, probes, methods, chosen.best.layer)
 
 
 def _summary(
@@ -315,9 +323,9 @@ def _summary(
     single: EditRecord | None,
     probability: Measurement,
 ) -> str:
-    where = (
-        f"layer {chosen.layer}, rank {chosen.best.rank}{', damped' if chosen.best.damped else ''}"
-    )
+    where = f"layer {chosen.best.layer}, rank {chosen.best.rank}"
+    if chosen.best.damped:
+        where += ", fading out"
     if single is not None:
         return (
             f"{single.entity}: {single.old_object} → {single.new_object} through the inverse of "

@@ -4,7 +4,7 @@ To give an entity the object of another one, the donor, h at the entity moves by
 (Hernandez et al. 2024, section 3.3), or by an inverse that fades out around the rank instead of
 ending there. Both z come from the relation's in-context prompts; the direction is then added
 wherever the entity is mentioned. Layer, rank and form are chosen on validation entities by the
-harmonic mean of efficacy and neighbourhood specificity, the layer together with its neighbours.
+harmonic mean of efficacy and neighbourhood specificity.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from dragoman.tools.circuits.approximation import Inverse, RelationMap, invert
 from dragoman.tools.circuits.faithfulness import decode, first_tokens, hits
 from dragoman.tools.circuits.passes import SharedPrompts
 from dragoman.tools.circuits.prompts import leave_one_out, relation_prompt, round_robin
-from dragoman.tools.circuits.selection import damped_ranks, with_neighbours
+from dragoman.tools.circuits.selection import damped_ranks
 from dragoman.tools.editing.judging import Judge, token_of
 from dragoman.tools.editing.knowledge import Knowledge
 from dragoman.tools.editing.metrics import harmonic_mean
@@ -138,29 +138,22 @@ def swaps(
 
 
 class Chosen(NamedTuple):
-    """Where the edit acts."""
+    """Where the edit acts, and through which inverse."""
 
     best: Trial
-    inverse: Inverse
+    cut: Trial
+    """The best of those as published."""
+    inverses: dict[int, Inverse]
+    """By layer."""
     trials: list[Trial]
 
-    @property
-    def layer(self) -> int:
-        """Whose output the direction is added to."""
-        return self.best.layer
-
     def directions(
-        self, change: Float[Tensor, "record d_model"]
+        self, trial: Trial, change: Float[Tensor, "record d_model"]
     ) -> Float[Tensor, "record d_model"]:
-        """What moves z by `change`."""
-        return _directions(self.inverse, change, self.best.rank, damped=self.best.damped)
-
-
-def _directions(
-    inverse: Inverse, change: Float[Tensor, "record d_model"], rank: int, *, damped: bool
-) -> Float[Tensor, "record d_model"]:
-    form = inverse.damped if damped else inverse.shifts
-    return form(change, [rank])[0]
+        """What moves z by `change`, at the trial's layer."""
+        inverse = self.inverses[trial.layer]
+        form = inverse.damped if trial.damped else inverse.shifts
+        return form(change, [trial.rank])[0]
 
 
 def choose_edit(
@@ -174,14 +167,18 @@ def choose_edit(
     seed: int,
     step: Callable[[int, int, str], None],
 ) -> Chosen:
-    """Try every layer of `maps` with every rank on validation records, and some ranks damped."""
+    """Try every layer of `maps` with every rank on validation records, and some ranks damped.
+
+    Of equals the first is chosen.
+    """
     token = token_of(subject, knowledge)
     rewrites = edit_probes(records, knowledge, [knowledge.rewrite])
     spared = neighbour_probes(records, knowledge, token, neighbours, 1, seed)
     change = changes(held, records, choose_donors(held, records, seed))
     trials: list[Trial] = []
     inverses: dict[int, Inverse] = {}
-    forms = [(rank, False) for rank in ranks] + [(rank, True) for rank in damped_ranks(ranks)]
+    fading = damped_ranks(ranks)
+    forms = [(rank, False) for rank in ranks] + [(rank, True) for rank in fading]
     for done, (layer, relation_map) in enumerate(maps.items()):
         step(done, len(maps), f"trying edits through the inverse at layer {layer}")
         inverses[layer] = invert(relation_map)
@@ -192,8 +189,9 @@ def choose_edit(
             if spared[kind]
         ]
         before = [judge.ask(None).kept() for judge in kept]
-        for rank, damped in forms:
-            directions = _directions(inverses[layer], change, rank, damped=damped)
+        inverse = inverses[layer]
+        tried = [*inverse.shifts(change, ranks), *inverse.damped(change, fading)]
+        for (rank, damped), directions in zip(forms, tried, strict=True):
             changed = edits.ask(directions).changed()
             keeps = [
                 has
@@ -205,11 +203,8 @@ def choose_edit(
             # Where nothing can be kept, efficacy alone decides.
             specificity = sum(keeps) / len(keeps) if keeps else 1.0
             trials.append(Trial(layer, rank, damped, efficacy, specificity))
-    # Of equals the first: at each layer, and among layers.
-    best = [
-        max((trial for trial in trials if trial.layer == layer), key=lambda trial: trial.score)
-        for layer in maps
-    ]
-    scores = with_neighbours([trial.score for trial in best])
-    chosen = best[int(scores.argmax())]
-    return Chosen(chosen, inverses[chosen.layer], trials)
+    best, cut = (
+        max((trial for trial in trials if trial.damped in allowed), key=lambda trial: trial.score)
+        for allowed in ((True, False), (False,))
+    )
+    return Chosen(best, cut, inverses, trials)

@@ -151,14 +151,18 @@ def damped_ranks(ranks: Sequence[int]) -> Sequence[int]:
 
 
 def with_neighbours(merits: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
-    """Each layer's merit by a half and those of the layers tried next to it by a quarter each.
+    """Each layer's merit counted twice and those of the layers tried next to it once, as a mean.
 
-    What a layer can do changes slowly with depth; luck on a few validation facts does not. A layer
-    at an end stands in for the neighbour that it lacks.
+    What a layer can do changes slowly with depth; luck on a few validation facts does not.
     """
     each = np.asarray(merits, float)
-    padded = np.concatenate([each[:1], each, each[-1:]])
-    return padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+    total, count = 2 * each, np.full(len(each), 2.0)
+    total[1:] += each[:-1]
+    total[:-1] += each[1:]
+    count[1:] += 1
+    count[:-1] += 1
+    mean: Floats = (total.T / count).T
+    return mean
 
 
 def choose_among_neighbours(settings: Sequence[Setting]) -> Setting:

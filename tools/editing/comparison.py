@@ -76,9 +76,12 @@ class Comparison:
 
 @torch.no_grad()
 def directions_of(
-    ctx: ToolContext, study: Study, records: Sequence[EditRecord]
+    ctx: ToolContext, study: Study, records: Sequence[EditRecord], *, seed: int | None = None
 ) -> dict[str, Float[Tensor, "record d_model"]]:
-    """The editor's direction for each record, and those of the baselines that add one."""
+    """The editor's direction for each record, and those of the baselines that add one.
+
+    `seed` draws the random ones; the context's where it is left out.
+    """
     fit = study.fit
     read = read_records(ctx.subject, study.knowledge.rewrite, records, [fit.layer])
     return compared_directions(
@@ -87,7 +90,7 @@ def directions_of(
         records,
         fit.centroids,
         fit.difference_strength,
-        ctx.seed,
+        ctx.seed if seed is None else seed,
     )
 
 

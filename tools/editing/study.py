@@ -1,6 +1,6 @@
 """A relation with its editor: what the subject knows, who is held out, training or the store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ from dragoman.tools.editing.training import TrainingSettings
 from dragoman.tools.registry import tools_digest
 from dragoman.tools.relations import Relation, Sample
 from dragoman.tools.subjects.language import LanguageSubject
+
+LEAST_TRAINING = 2
+"""Facts: one has no other object to be swapped with."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Survey(NamedTuple):
 
 
 def survey(
-    ctx: ToolContext, relation: Relation, plan: Plan, *, held_out: Sequence[str] = ()
+    ctx: ToolContext, relation: Relation, plan: Plan, *, held_out: Collection[str] = ()
 ) -> Survey:
     """Probe and split: the same facts for every kind of editor. `held_out` are test entities.
 
@@ -65,7 +68,7 @@ def survey(
         max_facts=plan.max_facts,
         max_templates=plan.max_templates,
         seed=ctx.seed,
-        keep=held_out,
+        keep=tuple(held_out),
     )
     known = [fact for fact in knowledge.facts if knowledge.is_known(fact)]
     unknown = [fact for fact in knowledge.facts if not knowledge.is_known(fact)]
@@ -80,7 +83,7 @@ def prepare(
     *,
     form: Form = "contrast",
     kind: Kind = "linear",
-    held_out: Sequence[str] = (),
+    held_out: Collection[str] = (),
 ) -> Study:
     """Probe, split, train (or load). Entities `held_out` are kept out of all training.
 
@@ -131,7 +134,9 @@ def wanted_edit(subject: LanguageSubject, fact: Sample, new_object: str) -> Edit
         ToolError: it is what the entity has already, or the subject cannot tell the two apart.
     """
     entity, old_object, wanted = fact.subject, fact.object, new_object.strip()
-    if not wanted or wanted.casefold() == old_object.casefold():
+    if not wanted:
+        raise ToolError(f"new_object of {entity!r} is empty; name another object")
+    if wanted.casefold() == old_object.casefold():
         raise ToolError(
             f"new_object {wanted!r} is what {entity!r} has already; name another object"
         )
@@ -143,7 +148,9 @@ def wanted_edit(subject: LanguageSubject, fact: Sample, new_object: str) -> Edit
     return EditRecord(entity=entity, old_object=old_object, new_object=wanted)
 
 
-def _split(known: list[Sample], unknown: list[Sample], seed: int, held_out: Sequence[str]) -> Split:
+def _split(
+    known: list[Sample], unknown: list[Sample], seed: int, held_out: Collection[str]
+) -> Split:
     """The fold that tests most of `held_out`; what it does not test joins the test facts."""
     wanted = set(held_out)
     folds = [split_facts(known, unknown, seed, fold) for fold in range(N_FOLDS)]
@@ -160,10 +167,10 @@ def _split(known: list[Sample], unknown: list[Sample], seed: int, held_out: Sequ
         test=(*split.test, *(fact for fact in moved if fact in known)),
         test_unknown=(*split.test_unknown, *(fact for fact in moved if fact not in known)),
     )
-    if not (left.train and left.validation):
+    if len(left.train) < LEAST_TRAINING or not left.validation:
         raise ToolError(
-            f"relation: with {len(wanted)} entities held out, no fact is left to train an editor "
-            "on; edit fewer entities at once"
+            f"relation: with {len(wanted)} entities held out, too few facts are left to train an "
+            "editor and to choose its strength; edit fewer entities at once"
         )
     return left
 

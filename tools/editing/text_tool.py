@@ -3,69 +3,34 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
-from jaxtyping import Float
 from pydantic import Field, JsonValue
-from torch import Tensor
-from typing_extensions import TypedDict  # the standard library's is no model for pydantic in 3.11
 
-from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.comparison import directions_of
+from dragoman.tools.editing.caveats import edit_caveats, relation_caveats
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX
 from dragoman.tools.editing.fitting import PLANS
-from dragoman.tools.editing.placing import (
-    Occurrence,
-    Placement,
-    Tokens,
-    entity_tokens,
-    occurrences,
-    place,
+from dragoman.tools.editing.placing import Occurrence, Placement, Tokens, entity_tokens, place
+from dragoman.tools.editing.text_edits import (
+    TextEdit,
+    TrainedEdit,
+    check_edits,
+    find_mentions,
+    train_edits,
 )
-from dragoman.tools.editing.records import EditRecord, state
-from dragoman.tools.editing.study import find_fact, prepare, wanted_edit
-from dragoman.tools.editing.tool import EditLayer, EditorForm, EditorKind, HowMuch
+from dragoman.tools.editing.tool import (
+    EditLayer,
+    EditorForm,
+    EditorKind,
+    HowMuch,
+    account,
+)
 from dragoman.tools.registry import tool
-from dragoman.tools.relations import Relation, RelationName, load_relation
 from dragoman.tools.statistics import mean
 from dragoman.tools.subjects.language import LanguageSubject
 
-
-class TextEdit(TypedDict):
-    """One entity that is to have another object."""
-
-    relation: RelationName
-    entity: Annotated[
-        str, Field(min_length=1, max_length=400, description="An entity of the relation")
-    ]
-    new_object: Annotated[
-        str, Field(min_length=1, max_length=400, description="What it is to be related to instead")
-    ]
-
-
-class _Wanted(NamedTuple):
-    """One edit, checked."""
-
-    relation: Relation
-    record: EditRecord
-
-
-class _Trained(NamedTuple):
-    """One edit, ready to be put into texts."""
-
-    record: EditRecord
-    layer: int
-    directions: Mapping[str, Float[Tensor, " d_model"]]
-    """By method: the editor's own, and the baselines'."""
-    statement: str
-    """The edit in words."""
-
-
-class _Pair(NamedTuple):
-    """Probabilities of two objects' first tokens, as the next token after a text."""
-
-    old: float
-    new: float
+_FEW_TEXTS = 5
+_WRITTEN = (EDITED, NO_EDIT, PREFIX)
 
 
 class _Asked(NamedTuple):
@@ -75,12 +40,26 @@ class _Asked(NamedTuple):
     placements: list[Placement]
 
 
+class _Probabilities(NamedTuple):
+    """Of an edit's two objects' first tokens, as the next token after a text."""
+
+    old: float
+    new: float
+
+
 @tool(method="editing")
 def edit_text(
     ctx: ToolContext,
-    edits: Annotated[list[TextEdit], Field(min_length=1, max_length=8)],
+    edits: Annotated[
+        list[TextEdit],
+        Field(
+            min_length=1,
+            max_length=8,
+            description="What is changed, all at once: entities, or several relations of one",
+        ),
+    ],
     texts: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=2000)]],
+        list[Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]],
         Field(
             min_length=1,
             max_length=16,
@@ -103,180 +82,113 @@ def edit_text(
 ) -> ToolSuccess:
     """Continue texts of your own with one or several edits in place, beside what is unedited.
 
-    All edits act at once, in the pass over the text alone: several entities, or several relations
-    of one. Editors are trained (or found again) with every edited entity held out.
-    `new_object_probability` is that of the new object as the next word after the text, over texts
-    and the edits in them, so it says something of texts that ask for the object. Baselines: no
-    edit, the facts stated before the text, identity, mean difference, random directions of equal
-    norm.
+    All edits act at once, in the pass over the text alone. Editors are trained (or found again)
+    with every edited entity held out. `new_object_probability`, for each edit: that of the new
+    object as the next word, over the texts that mention its entity; it says something of texts that
+    ask for the object. Baselines: no edit, the facts stated before the text, identity, mean
+    difference, random directions of equal norm. Space at the end of a text is left out.
     """
-    subject = ctx.subject
+    subject, plan = ctx.subject, PLANS[effort]
     if layer is not None:
         subject.check_layer(layer)
-    wanted = _wanted(subject, edits)
-    mentioned = _mentioned(texts, [one.record.entity for one in wanted])
-    # All that can be wrong with a text is told before anything is trained.
-    edited_tokens = [
-        [
-            len(entity_tokens(subject, text, wanted[number].record.entity, occurrence, tokens))
-            for number in some
-        ]
+    texts = [text.rstrip() for text in texts]
+    wanted = check_edits(subject, edits)
+    mentioned = find_mentions(texts, wanted)
+    n_edited = [
+        {
+            place: len(
+                entity_tokens(subject, text, wanted[place].record.entity, occurrence, tokens)
+            )
+            for place in some
+        }
         for text, some in zip(texts, mentioned, strict=True)
     ]
-    trained = _train(ctx, wanted, layer, editor, kind, effort)
-    inside = [[trained[number] for number in some] for some in mentioned]
+    trained = train_edits(ctx, wanted, plan, layer, editor, kind)
     # A baseline that one of the edits lacks is no baseline of them all.
     steered = [
         name for name in trained[0].directions if all(name in one.directions for one in trained)
     ]
+    methods = dict.fromkeys((*_WRITTEN, *steered))
     asked = {
         method: [
-            _ask(text, some, method, occurrence, tokens)
-            for text, some in zip(texts, inside, strict=True)
+            _ask(text, [trained[place] for place in some], method, occurrence, tokens)
+            for text, some in zip(texts, mentioned, strict=True)
         ]
-        for method in (EDITED, NO_EDIT, PREFIX, *(name for name in steered if name != EDITED))
+        for method in methods
     }
     ctx.step(0, 0, "asking with and without the edits")
-    found = {method: _probabilities(subject, some, inside) for method, some in asked.items()}
-    measured = [
-        mean(
-            "new_object_probability",
-            _by_text(some),
-            unit="probability",
-            baseline_samples=_by_text(found[NO_EDIT]),
-            control=NO_EDIT,
-            seed=ctx.seed,
-            scope="" if method == EDITED else method,
-        )
-        for method, some in found.items()
-        if method != NO_EDIT
-    ]
-    written = {}
-    for method in (EDITED, NO_EDIT, PREFIX):
+    found = {method: _read(subject, some, trained) for method, some in asked.items()}
+    measured, controls = _measure(found, mentioned, trained, ctx.seed)
+    written: dict[str, list[str]] = {}
+    for method in _WRITTEN:
         ctx.step(0, 0, f"writing: {method}")
-        written[method] = _write(subject, asked[method], PLANS[effort].generated_tokens)
+        written[method] = _write(subject, asked[method], plan.generated_tokens)
     shown: list[JsonValue] = [
-        _shown(
-            text,
-            some,
-            {method: each[row] for method, each in written.items()},
-            {method: each[row] for method, each in found.items()},
-            edited_tokens[row],
-        )
-        for row, (text, some) in enumerate(zip(texts, inside, strict=True))
+        {
+            "text": text,
+            "before": written[NO_EDIT][row],
+            "after": written[EDITED][row],
+            "stated": written[PREFIX][row],
+            "edits": [
+                {
+                    **_named(trained[place]),
+                    "n_tokens_edited": n_edited[row][place],
+                    "probabilities": _moved(found[NO_EDIT][row][place], found[EDITED][row][place]),
+                }
+                for place in mentioned[row]
+            ],
+        }
+        for row, text in enumerate(texts)
     ]
     return ToolSuccess(
-        summary=_summary(trained, texts, measured),
-        measurements=(measured[0],),
-        controls=tuple(measured[1:]),
+        summary=_summary(trained, measured),
+        measurements=tuple(measured),
+        controls=tuple(controls),
         output={
-            "edits": [{**one.record.model_dump(), "layer": one.layer} for one in trained],
+            "edits": [{**account(one.study), **_named(one)} for one in trained],
             "occurrence": occurrence,
             "tokens": tokens,
             "texts": shown,
         },
-        caveats=_caveats(texts, tokens, trained),
+        caveats=_caveats(texts, tokens, trained, len(steered)),
     )
 
 
-def _wanted(subject: LanguageSubject, edits: Sequence[TextEdit]) -> list[_Wanted]:
-    loaded = {name: load_relation(name) for name in dict.fromkeys(one["relation"] for one in edits)}
-    found: list[_Wanted] = []
-    for one in edits:
-        relation = loaded[one["relation"]]
-        fact = find_fact(relation, one["entity"])
-        record = wanted_edit(subject, fact, one["new_object"])
-        if any((each.relation, each.record.entity) == (relation, record.entity) for each in found):
-            raise ToolError(
-                f"edits: {record.entity!r} gets two objects of {relation.name!r}; name one"
-            )
-        found.append(_Wanted(relation, record))
-    return found
-
-
-def _mentioned(texts: Sequence[str], entities: Sequence[str]) -> list[list[int]]:
-    """For each text, which of the edited entities occur in it."""
-    found = [
-        [number for number, entity in enumerate(entities) if occurrences(text, entity)]
-        for text in texts
-    ]
-    for number, some in enumerate(found, start=1):
-        if not some:
-            names = ", ".join(repr(name) for name in dict.fromkeys(entities))
-            raise ToolError(f"texts: text {number} mentions none of {names} as a word of its own")
-    for number, entity in enumerate(entities):
-        if not any(number in some for some in found):
-            raise ToolError(f"edits: {entity!r} occurs in none of the texts as a word of its own")
-    return found
-
-
-def _train(
-    ctx: ToolContext,
-    wanted: Sequence[_Wanted],
-    layer: int | None,
-    editor: EditorForm,
-    kind: EditorKind,
-    effort: HowMuch,
-) -> list[_Trained]:
-    """Each edit's directions; one editor for each relation, which saw none of the entities."""
-    found: dict[int, _Trained] = {}
-    for relation in {one.relation.content_id(): one.relation for one in wanted}.values():
-        places = [number for number, one in enumerate(wanted) if one.relation == relation]
-        records = [wanted[number].record for number in places]
-        study = prepare(
-            ctx,
-            relation,
-            PLANS[effort],
-            layer,
-            form=editor,
-            kind=kind,
-            held_out=[record.entity for record in records],
-        )
-        directions = directions_of(ctx, study, records)
-        for row, (number, record) in enumerate(zip(places, records, strict=True)):
-            found[number] = _Trained(
-                record,
-                study.fit.layer,
-                {method: vectors[row] for method, vectors in directions.items()},
-                state(study.knowledge.rewrite, record.entity, record.new_object).text + ".",
-            )
-    return [found[number] for number in range(len(wanted))]
-
-
 def _ask(
-    text: str, some: Sequence[_Trained], method: str, occurrence: Occurrence, tokens: Tokens
+    text: str,
+    some: Sequence[TrainedEdit],
+    method: str,
+    occurrence: Occurrence,
+    tokens: Tokens,
 ) -> _Asked:
     if method == PREFIX:
         return _Asked(" ".join([*(one.statement for one in some), text]), [])
-    placements = [
-        Placement(one.record.entity, one.layer, one.directions[method], occurrence, tokens)
-        for one in some
-        if method != NO_EDIT
-    ]
-    return _Asked(text, placements)
-
-
-def _probabilities(
-    subject: LanguageSubject, asked: Sequence[_Asked], inside: Sequence[Sequence[_Trained]]
-) -> list[list[_Pair]]:
-    """For each text and each edit in it, what the word after the text is with."""
-    edits = place(subject, [one.text for one in asked], [one.placements for one in asked])
-    rows = subject.log_probs([one.text for one in asked], edits).exp()
-    return [
+    if method == NO_EDIT:
+        return _Asked(text, [])
+    return _Asked(
+        text,
         [
-            _Pair(
-                float(row[subject.first_token(one.record.old_object)]),
-                float(row[subject.first_token(one.record.new_object)]),
+            Placement(
+                one.wanted.record.entity, one.layer, one.directions[method], occurrence, tokens
             )
             for one in some
-        ]
-        for row, some in zip(rows, inside, strict=True)
+        ],
+    )
+
+
+def _read(
+    subject: LanguageSubject, asked: Sequence[_Asked], trained: Sequence[TrainedEdit]
+) -> list[list[_Probabilities]]:
+    """After each text, what every edit's objects are the next word with."""
+    edits = place(subject, [one.text for one in asked], [one.placements for one in asked])
+    rows = subject.log_probs([one.text for one in asked], edits).exp()
+    records = [one.wanted.record for one in trained]
+    old = [subject.first_token(record.old_object) for record in records]
+    new = [subject.first_token(record.new_object) for record in records]
+    return [
+        [_Probabilities(*pair) for pair in zip(row[old].tolist(), row[new].tolist(), strict=True)]
+        for row in rows
     ]
-
-
-def _by_text(pairs: Sequence[Sequence[_Pair]]) -> list[float]:
-    """The new objects' mean in each text: edits of one text are not independent of another."""
-    return [sum(pair.new for pair in some) / len(some) for some in pairs]
 
 
 def _write(subject: LanguageSubject, asked: Sequence[_Asked], n_tokens: int) -> list[str]:
@@ -285,59 +197,75 @@ def _write(subject: LanguageSubject, asked: Sequence[_Asked], n_tokens: int) -> 
     return subject.generate(texts, n_tokens, edits=edits)
 
 
-def _shown(
-    text: str,
-    some: Sequence[_Trained],
-    written: Mapping[str, str],
-    found: Mapping[str, Sequence[_Pair]],
-    edited_tokens: Sequence[int],
-) -> JsonObject:
-    """One text to read: before and after, and what moved for each edit."""
-    moved: list[JsonValue] = [
-        {
-            **one.record.model_dump(),
-            "n_tokens_edited": n_tokens,
-            "probabilities": {
-                "old_before": before.old,
-                "old_after": after.old,
-                "new_before": before.new,
-                "new_after": after.new,
-            },
-        }
-        for one, before, after, n_tokens in zip(
-            some, found[NO_EDIT], found[EDITED], edited_tokens, strict=True
-        )
-    ]
+def _measure(
+    found: Mapping[str, Sequence[Sequence[_Probabilities]]],
+    mentioned: Sequence[Sequence[int]],
+    trained: Sequence[TrainedEdit],
+    seed: int,
+) -> tuple[list[Measurement], list[Measurement]]:
+    """Each edit by itself, and the same of every baseline."""
+    measured: list[Measurement] = []
+    controls: list[Measurement] = []
+    for number, one in enumerate(trained):
+        rows = [row for row, some in enumerate(mentioned) if number in some]
+        before = [found[NO_EDIT][row][number].new for row in rows]
+        for method, by_text in found.items():
+            if method == NO_EDIT:
+                continue
+            name = one.wanted.name
+            (measured if method == EDITED else controls).append(
+                mean(
+                    "new_object_probability",
+                    [by_text[row][number].new for row in rows],
+                    unit="probability",
+                    baseline_samples=before,
+                    control=NO_EDIT,
+                    seed=seed,
+                    scope=name if method == EDITED else f"{name}, {method}",
+                )
+            )
+    return measured, controls
+
+
+def _named(one: TrainedEdit) -> JsonObject:
+    return {"relation": one.wanted.relation.name, **one.wanted.record.model_dump()}
+
+
+def _moved(before: _Probabilities, after: _Probabilities) -> JsonObject:
     return {
-        "text": text,
-        "before": written[NO_EDIT],
-        "after": written[EDITED],
-        "stated": written[PREFIX],
-        "edits": moved,
+        "old_before": before.old,
+        "old_after": after.old,
+        "new_before": before.new,
+        "new_after": after.new,
     }
 
 
-def _caveats(texts: Sequence[str], tokens: Tokens, trained: Sequence[_Trained]) -> tuple[str, ...]:
+def _caveats(
+    texts: Sequence[str], tokens: Tokens, trained: Sequence[TrainedEdit], n_steered: int
+) -> tuple[str, ...]:
     caveats = []
-    if len(texts) < 2:
-        caveats.append("one text says little: its interval spans no other wording")
+    for one in trained:
+        caveats += [
+            *relation_caveats(one.wanted.relation),
+            *edit_caveats(one.study, one.wanted.record),
+        ]
+    if len(texts) < _FEW_TEXTS:
+        caveats.append(
+            f"{len(texts)} of at least {_FEW_TEXTS} texts: intervals say little of other wordings"
+        )
     if tokens == "all":
         caveats.append("editors are trained at the last token of a name; this edits all of them")
     if len({one.layer for one in trained}) > 1:
         caveats.append("the relations' editors act at different layers")
-    return tuple(caveats)
+    if any(n_steered < len(one.directions) for one in trained):
+        caveats.append("a baseline that one of the edits lacks is left out for all")
+    return tuple(dict.fromkeys(caveats))
 
 
-def _summary(
-    trained: Sequence[_Trained], texts: Sequence[str], measured: Sequence[Measurement]
-) -> str:
-    edited, by_scope = measured[0], {one.scope: one for one in measured}
-    edits = "; ".join(
-        f"{one.record.entity}: {one.record.old_object} → {one.record.new_object}" for one in trained
-    )
-    layers = ", ".join(str(layer) for layer in sorted({one.layer for one in trained}))
-    return (
-        f"{edits} (layer {layers}; {len(texts)} texts): probability "
-        f"of the new object {edited.baseline:.2f} before, {edited.value:.2f} after "
-        f"(stated before the text: {by_scope[PREFIX].value:.2f})"
+def _summary(trained: Sequence[TrainedEdit], measured: Sequence[Measurement]) -> str:
+    return "; ".join(
+        f"{one.wanted.record.entity}: {one.wanted.record.old_object} → "
+        f"{one.wanted.record.new_object} at layer {one.layer}: probability {each.baseline:.2f} "
+        f"before, {each.value:.2f} after (texts: {each.n})"
+        for one, each in zip(trained, measured, strict=True)
     )

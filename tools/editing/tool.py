@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
+from dragoman.tools.editing.caveats import edit_caveats, relation_caveats
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
 from dragoman.tools.editing.editor import Form
@@ -31,7 +32,6 @@ from dragoman.tools.editing.writing import Opening, Written, write
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import RelationName, load_relation
 
-_NOTES = 3
 _SINGLE_NEIGHBOURS = 6
 
 
@@ -102,7 +102,7 @@ def edit_representation(
     if (entity is None) != (new_object is None):
         given, missing = ("entity", "new_object") if entity else ("new_object", "entity")
         raise ToolError(f"argument {missing!r} is missing: {given!r} alone is no edit")
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     if entity is not None and new_object is not None:
         fact = find_fact(loaded, entity)
         record = wanted_edit(ctx.subject, fact, new_object)
@@ -184,12 +184,7 @@ def _one_edit(
     efficacy = measure_efficacy(comparison, "rewrite", "efficacy")
     specificity = measure_specificity(comparison)
     probability = measure_probability(comparison, "rewrite", ctx.seed)
-    if record.entity not in knowledge.known[knowledge.rewrite]:
-        caveats.append(
-            f"the subject did not know the {study.relation.name} of {record.entity!r} before"
-        )
-    if record.new_object not in knowledge.objects:
-        caveats.append(f"{record.new_object!r} is outside the range that the editor was trained on")
+    caveats += edit_caveats(study, record)
     found = (probability, *efficacy, *specificity)
     return ToolSuccess(
         summary=(

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
+from dragoman.tools.editing.caveats import relation_caveats
 from dragoman.tools.editing.comparison import compare, directions_of
 from dragoman.tools.editing.evaluation import held_out_records, unknown_facts
 from dragoman.tools.editing.fitting import PLANS, build_pool
@@ -26,7 +27,6 @@ from dragoman.tools.registry import tool
 from dragoman.tools.relations import RelationName, load_relation
 
 _STRENGTHS = (1.0, 0.7, 0.4)
-_NOTES = 3
 
 
 @tool(method="editing")
@@ -59,7 +59,7 @@ def train_editor(
         measurements=tuple(measured),
         controls=tuple(controls),
         output=account(study),
-        caveats=tuple(f"relation file: {note}" for note in loaded.notes[:_NOTES]),
+        caveats=tuple(relation_caveats(loaded)),
     )
 
 

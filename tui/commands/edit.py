@@ -134,7 +134,8 @@ def text(
     """Continue your own texts with several edits at once.
 
     Several entities, or several relations of one entity. Editors are trained, or found again, with
-    the edited entities held out.
+    the edited entities held out. Beside each text: the unedited one, and the same facts stated
+    before it; below, every baseline.
     """
     edits = [_edit(each) for each in edit]
     arguments: JsonObject = {
@@ -279,7 +280,10 @@ def _edit(written: str) -> dict[str, str]:
     relation, _, rest = written.partition(":")
     entity, _, new_object = rest.rpartition("=")
     if not (relation and entity and new_object):
-        raise UserError(f"--edit {written!r}: write it as RELATION:ENTITY=OBJECT")
+        raise UserError(
+            f"--edit {written!r}: write it as RELATION:ENTITY=OBJECT (names that hold ':' or '=' "
+            "go through `dragoman tool run edit_text`)"
+        )
     return {"relation": relation, "entity": entity, "new_object": new_object}
 
 
@@ -303,7 +307,7 @@ def _show_texts(result: ToolResult, home: Path) -> None:
     for line in show_texts(result.output, min(width, 120)):
         emit(line)
     emit("")
-    _show_numbers(result)
+    _show_numbers(result, controls=True)
 
 
 def _show_risks(result: ToolResult, home: Path) -> None:
@@ -331,7 +335,7 @@ def _show_risks(result: ToolResult, home: Path) -> None:
     _show_numbers(result)
 
 
-def _show_numbers(result: ToolResult) -> None:
+def _show_numbers(result: ToolResult, *, controls: bool = False) -> None:
     emit_table(
         ("METRIC", "VALUE", "95% INTERVAL", "N", "CONTROL"),
         [
@@ -342,7 +346,7 @@ def _show_numbers(result: ToolResult) -> None:
                 f"{each.n}" + (f" ({each.n_failed} failed)" if each.n_failed else ""),
                 f"{each.baseline:.2f} {each.control}",
             )
-            for each in result.measurements
+            for each in (*result.measurements, *(result.controls if controls else ()))
         ],
         empty="no measurements",
     )

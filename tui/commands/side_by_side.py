@@ -70,14 +70,19 @@ def show_texts(output: JsonObject, width: int) -> list[str]:
                 width,
             ),
             "",
-            "probability of the next word",
+            "the same stated before the text, nothing edited",
+            *_wrapped(str(shown["stated"]), width),
         ]
         for each in edits:
             found = each["probabilities"]
             if isinstance(found, dict):
                 lines += [
-                    moved(str(each[f"{which}_object"]), *_pair(found, which))
-                    for which in ("old", "new")
+                    "",
+                    f"probability of the next word: {each['relation']} of {each['entity']}",
+                    *(
+                        moved(str(each[f"{which}_object"]), *_pair(found, which))
+                        for which in ("old", "new")
+                    ),
                 ]
     return [visible(line, one_line=True) for line in lines]
 

@@ -136,3 +136,17 @@ def test_a_name_that_is_no_file_is_only_a_name(name: str) -> None:
     parsed = read_relations.parse({"relation": name, "relations": [], "edits": []})
     experiment = read_relations.experiment(parsed, subject_digest="d", seed=0)
     assert experiment.code == tools_digest()
+
+
+def test_a_folder_that_is_called_as_a_relation_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("country_capital", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "large.bin").write_bytes(b"x")
+    (tmp_path / "country_language").write_text("not the relation that is meant")
+    for name in ("country_capital", "mine", "country_language", "Country Language"):
+        parsed = read_relations.parse({"relation": name, "relations": [], "edits": []})
+        experiment = read_relations.experiment(parsed, subject_digest="d", seed=0)
+        assert experiment.code == tools_digest()

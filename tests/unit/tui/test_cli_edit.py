@@ -106,8 +106,11 @@ def test_own_texts_are_continued_under_several_edits_at_once(call: Call, saved: 
     assert said.code == 0
     for fact in (one, two):
         assert f"after: {fact['subject']} edited" in said.out
-    assert said.out.count(other) >= 4  # in the summary, in both texts and their probabilities
-    assert "new_object_probability" in said.out
+        assert f"probability of the next word: planted home of {fact['subject']}" in said.out
+    continued = [line.split() for line in said.out.splitlines() if line.startswith(one["object"])]
+    assert any(other in words for words in continued)  # the two texts stand side by side
+    assert said.out.count("stated before the text") == 2
+    assert "random direction of equal norm" in said.out
 
 
 def test_list_says_how_to_begin(call: Call) -> None:

@@ -14,7 +14,9 @@ from dragoman.tools.circuits.selection import (
     best_by_layer,
     choose,
     choose_among_neighbours,
+    damped_ranks,
     sweep_reading,
+    with_neighbours,
 )
 from dragoman.tools.relations import Sample
 
@@ -174,3 +176,14 @@ def test_a_lucky_layer_does_not_outweigh_good_neighbours():
     assert choose_among_neighbours(alone).layer == 3
     assert choose_among_neighbours(settings[3:]).layer == 9
     assert choose_among_neighbours(settings[:1]) == settings[0]
+
+
+def test_a_layer_counts_twice_and_each_neighbour_once():
+    assert with_neighbours([0.0, 0.0, 1.0, 0.0, 0.0]).tolist() == [0.0, 0.25, 0.5, 0.25, 0.0]
+    assert with_neighbours([3.0, 0.0, 4.0]).tolist() == [2.0, 1.75, 8 / 3]
+    assert with_neighbours([(0.3, -1.0)]).tolist() == [[0.3, -1.0]]
+
+
+def test_few_ranks_are_tried_damped():
+    assert damped_ranks((16, 32, 64, 96, 128, 192)) == (32, 96)
+    assert damped_ranks((64,)) == (64,)
