@@ -9,7 +9,7 @@ so. The table is made from that file.
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     question, effort, seed = options.question, options.effort, options.seed
-    wanted = {
+    wanted: dict[tuple[str, ...], Callable[[], Row]] = {
         (question, name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
             run_row, subject, name, question, effort, seed
         )

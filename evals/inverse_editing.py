@@ -10,7 +10,7 @@ on after the last line. A relation that cannot be edited is a row as well: it sa
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     effort, seed = options.effort, options.seed
-    wanted = {
+    wanted: dict[tuple[str, ...], Callable[[], ToolRow]] = {
         (name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
             run_tool, edit_through_relation, subject, name, effort, seed, {"with_remedi": True}
         )
