@@ -59,6 +59,14 @@ def beside_prompts(rows: Sequence[Row]) -> list[str]:
             f"relations; edited less replaced: {fmean(differences):+.2f} [{low:+.2f}, {high:+.2f}] "
             "(bootstrap over relations).",
         ]
+    some = [row for row in rows if row.sweep]
+    if some:
+        within = sum(any(_reaches(trial) for trial in _trials(row)) for row in some)
+        lines += [
+            "",
+            f"Efficacy, paraphrase efficacy and specificity are all at their goals at some layer "
+            f"and strength of the sweep in {within} of {len(some)} relations.",
+        ]
     return lines
 
 
@@ -92,15 +100,28 @@ def _trial(trial: StrengthTrial) -> str:
     return f"{figures} → {trial.score:.2f}"
 
 
+def _trials(row: Row) -> list[StrengthTrial]:
+    return [trial for one in row.sweep for trial in (*one.editor, *one.mean_difference)]
+
+
+def _holds(trial: StrengthTrial) -> bool:
+    return (
+        trial.efficacy >= GOALS[EFFICACY]
+        and (trial.paraphrase_efficacy or 0.0) >= GOALS[PARAPHRASE]
+    )
+
+
+def _reaches(trial: StrengthTrial) -> bool:
+    return _holds(trial) and (trial.neighbourhood_specificity or 0.0) >= GOALS[SPECIFICITY]
+
+
 def _best(tried: Sequence[tuple[int, Sequence[StrengthTrial]]]) -> str:
     """The most specific of what takes hold as it should, and where."""
     holding = [
         (trial.neighbourhood_specificity, layer, trial.strength)
         for layer, trials in tried
         for trial in trials
-        if trial.neighbourhood_specificity is not None
-        and trial.efficacy >= GOALS[EFFICACY]
-        and (trial.paraphrase_efficacy or 0.0) >= GOALS[PARAPHRASE]
+        if trial.neighbourhood_specificity is not None and _holds(trial)
     ]
     if not any(trials for _, trials in tried):
         return "not swept"

@@ -8,8 +8,9 @@ from dragoman.core.records import Measurement, Unit
 from dragoman.evals.editing import read_rows
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import fluency_change, missed, render
+from dragoman.evals.editing_why import beside_prompts
 from dragoman.evals.rows import append_line
-from dragoman.tools.editing.directions import EDITED, NO_EDIT
+from dragoman.tools.editing.directions import EDITED, NO_EDIT, REPLACED
 from dragoman.tools.editing.selection import StrengthTrial, best
 from dragoman.tools.editing.sweep import SweepRow
 
@@ -121,6 +122,36 @@ def test_the_page() -> None:
     assert "- `no`: too few known facts" in page
     assert "98.2" in page
     assert "word\\|x" in page
+
+
+def test_edits_stand_beside_prompts_that_say_the_same() -> None:
+    def row(name: str, edited: float, replaced: float, *specificities: float) -> Row:
+        trials = tuple(
+            _trial(1.0, 0.5).model_copy(
+                update={"paraphrase_efficacy": 0.95, "neighbourhood_specificity": one}
+            )
+            for one in specificities
+        )
+        weak = _trial(0.5, 0.5, efficacy=0.5)  # most specific of all, and takes no hold
+        return GOOD.model_copy(
+            update={
+                "relation": name,
+                "methods": {
+                    EDITED: {"neighbourhood_specificity": edited, "fluency": 4.0},
+                    REPLACED: {"neighbourhood_specificity": replaced, "fluency": 6.0},
+                    NO_EDIT: {"fluency": 5.0},
+                },
+                "sweep": (SweepRow(layer=3, editor=(*trials, weak), mean_difference=(weak,)),),
+            }
+        )
+
+    text = "\n".join(beside_prompts([row("one", 0.8, 0.7, 0.9, 0.96), row("two", 0.6, 0.97), GOOD]))
+    assert "| `one` | 0.80 | 0.70 |  | 0.96 (layer 3, strength 1) | none holds so |" in text
+    assert "| -20.0% | +20.0% |" in text
+    assert "| `two` | 0.60 | 0.97 |  | none holds so | none holds so |" in text
+    assert "| `country_capital` |  |  |  | not swept | not swept |" in text
+    assert "below 0.95 in 1 of 2 relations; edited less replaced: -0.13 [-0.37, +0.10]" in text
+    assert "at some layer and strength of the sweep in 1 of 2 relations" in text
 
 
 def test_rows_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
