@@ -1,6 +1,7 @@
 """The table of the detection eval: relation by relation, with every control beside the probe."""
 
 from collections.abc import Sequence
+from statistics import fmean, median
 
 from dragoman.core.escaping import visible
 from dragoman.core.records import Measurement, ToolResult
@@ -13,6 +14,7 @@ from dragoman.tools.editing.detection.methods import (
     TWIN,
     UNTRAINED,
 )
+from dragoman.tools.statistics import bootstrap
 
 GOAL = 8
 _INTRODUCTION = """# Foreseeing errors of {subject}, question: {question}
@@ -109,7 +111,32 @@ def _counts(judged: Sequence[tuple[str, ToolResult]]) -> list[str]:
         f"- phi above that of the stated object alone on {alone} of {len(judged)}: there the "
         "entity's representation adds to what is told by the object."
     )
+    if judged:
+        lines += _over_relations([result for _, result in judged])
     return lines
+
+
+def _over_relations(results: Sequence[ToolResult]) -> list[str]:
+    """Differences as means over relations, and why one relation alone decides little."""
+    phis = [_lead(result).value + _baseline(result) for result in results]
+    rivals = {
+        "its own confidence": [_baseline(result) for result in results],
+        "the stated object alone": [_value(result, STATED_OBJECT) for result in results],
+        "another entity's representation": [_value(result, ANOTHER_ENTITY) for result in results],
+    }
+    shown = []
+    for name, theirs in rivals.items():
+        differences = [ours - other for ours, other in zip(phis, theirs, strict=True)]
+        low, high = bootstrap(differences, 0)
+        shown.append(f"{name} {fmean(differences):+.2f} [{low:+.2f}, {high:+.2f}]")
+    errors = median(float(str(result.output["errors_tested"])) for result in results)
+    width = median(_lead(result).ci95[1] - _lead(result).ci95[0] for result in results)
+    return [
+        f"- Mean of phi over relations: {fmean(phis):.2f}; above that of {', '.join(shown)} "
+        "(95%, bootstrap over relations).",
+        f"- One relation decides little: the median one has {errors:g} errors among its test "
+        f"facts, and the interval of its difference is {width:.2f} wide.",
+    ]
 
 
 def _sweeps(judged: Sequence[tuple[str, ToolResult]]) -> list[str]:

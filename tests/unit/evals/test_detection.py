@@ -11,7 +11,13 @@ from dragoman.evals import detection
 from dragoman.evals.detection import Row, main, read_rows, run_row
 from dragoman.evals.detection_table import beats, render
 from dragoman.evals.rows import append_line
-from dragoman.tools.editing.detection.methods import CONFIDENCE, CONTROL_TASK, STATED_OBJECT, TWIN
+from dragoman.tools.editing.detection.methods import (
+    ANOTHER_ENTITY,
+    CONFIDENCE,
+    CONTROL_TASK,
+    STATED_OBJECT,
+    TWIN,
+)
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.planted import plant
@@ -63,6 +69,7 @@ def _result(phi: float, confidence: float, task: float = 0.02) -> ToolResult:
             _measured("phi", phi, task),
             _measured("phi", confidence, task, CONFIDENCE),
             _measured("phi", 0.3, task, STATED_OBJECT),
+            _measured("phi", 0.2, task, ANOTHER_ENTITY),
             _measured("phi", 0.1, task, TWIN),
         ),
         output=output,
@@ -130,6 +137,17 @@ def _row(relation: str, seed: int, result: ToolResult, subject: LanguageSubject)
         seconds=30,
         result=result,
     )
+
+
+def test_relations_are_pooled_since_one_alone_decides_little() -> None:
+    rows = [("one", _result(0.6, 0.3)), ("two", _result(0.2, 0.4))]
+    page = _page(rows)
+    assert (
+        "- Mean of phi over relations: 0.40; above that of its own confidence +0.05 [-0.20, +0.30]"
+        in page
+    )
+    assert "the median one has 9 errors among its test facts" in page
+    assert "is 0.20 wide" in page
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(
