@@ -106,9 +106,8 @@ def correlation(pairs: Sequence[tuple[float, float]], seed: int = 0) -> tuple[fl
 _INTRODUCTION = """# Relations of {subject}
 
 Linear relational embeddings (Hernandez et al. 2024, arXiv:2308.09124) of every relation: Jacobians
-of leave-one-out prompts, layer, beta and rank chosen on validation facts (an edit's layer with its
-neighbours), all numbers from test facts that no choice has seen. *n*: different known test facts
-over {n_splits} splits; intervals are
+of leave-one-out prompts, layer, beta and rank chosen on validation facts, all numbers from test
+facts that no choice has seen. *n*: different known test facts over {n_splits} splits; intervals are
 the wider of Wilson's over facts and Student's over splits. *Best rival*: the strongest of shuffled
 relation, bias alone, logit lens (identity), translation, linear regression, embedding map, majority
 object and random-weight twin. *Whole*: the answer is the object, or begins no other object of the

@@ -177,7 +177,7 @@ def choose_edit(
     change = changes(held, records, choose_donors(held, records, seed))
     trials: list[Trial] = []
     inverses: dict[int, Inverse] = {}
-    fading = damped_ranks(ranks)
+    fading = damped_ranks(ranks)[::2]
     forms = [(rank, False) for rank in ranks] + [(rank, True) for rank in fading]
     for done, (layer, relation_map) in enumerate(maps.items()):
         step(done, len(maps), f"trying edits through the inverse at layer {layer}")

@@ -3,13 +3,12 @@
 Facts are few, so the share that a setting names is a coarse guess of what it would name among
 others: one fact more or less outweighs everything else. The mean probability that it gives to the
 objects' first tokens lies on the same scale and moves with every fact, however near or far it is.
-The choice goes by the sum of the two; where edits are concerned, of neighbouring layers together.
+The choice goes by the sum of the two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from dragoman.tools.circuits.causality import Bench, Pairs, random_like
 from dragoman.tools.circuits.faithfulness import hits, shuffled_hits
 from dragoman.tools.circuits.scaled_readout import decode_scaled
 from dragoman.tools.relations import Sample
-from dragoman.tools.statistics import Floats
 from dragoman.tools.subjects.language import LanguageSubject
 
 BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0)
@@ -124,7 +122,7 @@ def best_swap(
         edited = bench.edit(pairs, layer, swap(pairs, layer))
         means = _means(edited.decoded.log_probs)
         tried.append(Setting(layer, 0.0, edited.share, 0.0, *means))
-    return choose_among_neighbours(tried)
+    return choose(tried)
 
 
 def _means(log_probs: Float[Tensor, " fact"]) -> tuple[float, float]:
@@ -147,26 +145,4 @@ def choose(settings: Sequence[Setting]) -> Setting:
 
 def damped_ranks(ranks: Sequence[int]) -> Sequence[int]:
     """Which of `ranks` a damped inverse is tried at: it depends on the rank less than a cut."""
-    return ranks[1:-1:2] or ranks
-
-
-def with_neighbours(merits: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
-    """Each layer's merit counted twice and those of the layers tried next to it once, as a mean.
-
-    What a layer can do changes slowly with depth; luck on a few validation facts does not.
-    """
-    each = np.asarray(merits, float)
-    total, count = 2 * each, np.full(len(each), 2.0)
-    total[1:] += each[:-1]
-    total[:-1] += each[1:]
-    count[1:] += 1
-    count[:-1] += 1
-    mean: Floats = (total.T / count).T
-    return mean
-
-
-def choose_among_neighbours(settings: Sequence[Setting]) -> Setting:
-    """The best setting of the layer that does best together with the layers next to it."""
-    best = best_by_layer(settings)
-    merits = with_neighbours([setting.merit for setting in best])
-    return best[max(range(len(best)), key=lambda place: (*merits[place], -place))]
+    return ranks[len(ranks) // 4 : -1] or ranks

@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 PLANS: dict[Effort, Plan] = {
     "quick": Plan(5, 40, 3, 3, (16, 32, 64, 128), 8),
-    "full": Plan(8, 120, 3, 2, (16, 32, 64, 96, 128, 192), 16, n_seeds=5),
+    "full": Plan(8, 120, 3, 2, (8, 16, 32, 64, 96, 128, 192, 256), 16, n_seeds=5),
 }
 
 

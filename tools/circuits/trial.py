@@ -17,7 +17,6 @@ from dragoman.tools.circuits.selection import (
     Setting,
     best_swap,
     choose,
-    choose_among_neighbours,
     sweep_editing,
     sweep_reading,
 )
@@ -177,14 +176,14 @@ def judge_causality(
     sweep = sweep_editing(
         bench, maps, tried_on, ranks, seed, lambda layer: step(0, 0, f"editing at layer {layer}")
     )
-    chosen = choose_among_neighbours(sweep)
+    chosen = choose(sweep)
     layer, rank = chosen.layer, int(chosen.value)
     change, inverse = bench.changes(pairs), invert(maps[layer], max(ranks))
     form = inverse.damped if chosen.damped else inverse.shifts
     shifts = dict(zip(ranks, form(change, ranks), strict=True))
     edits = {each: bench.edit(pairs, layer, shift) for each, shift in shifts.items()}
     rivals = {RANDOM: bench.edit(pairs, layer, random_like(shifts[rank], seed))}
-    cut = choose_among_neighbours([setting for setting in sweep if not setting.damped])
+    cut = choose([setting for setting in sweep if not setting.damped])
     published = invert(maps[cut.layer], max(ranks)).shift(change, int(cut.value))
     rivals[CUT] = bench.edit(pairs, cut.layer, published)
     swaps: dict[str, Callable[[Pairs, int], Tensor]] = {
