@@ -48,6 +48,7 @@ def test_the_page_states_rates_with_their_intervals():
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_the_thresholds_in_use_are_those_that_are_chosen(weights_home, capsys):
+def test_the_thresholds_in_use_are_those_that_are_chosen(weights_home, monkeypatch, capsys):
+    monkeypatch.setenv("DRAGOMAN_WEIGHTS", str(weights_home / "weights"))
     assert caption_search.main([]) == 0
     assert "in use" in capsys.readouterr().out
