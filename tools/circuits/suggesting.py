@@ -50,7 +50,7 @@ def suggest_templates(
         templates = _Reply.model_validate_json(reply).templates
     except ValidationError:
         return []
-    cleaned = (visible(each, one_line=True).strip() for each in templates)
+    cleaned = (_ready(visible(each, one_line=True).strip()) for each in templates)
     return list(dict.fromkeys(each for each in cleaned if _is_usable(each)))
 
 
@@ -60,8 +60,13 @@ def _line(each: str | Sample) -> str | list[str]:
     return safe[0] if len(safe) == 1 else safe
 
 
+def _ready(template: str) -> str:
+    # Small chat models ask, whatever they are told: a question too can be followed by its answer.
+    return f"{template} Answer:" if template.endswith("?") else template
+
+
 def _is_usable(template: str) -> bool:
     # It has to end right before the object: neither with the name nor with a full stop.
-    words = template.replace("{}", "").strip(" .?!:")
-    ends = template.endswith((".", "?", "!", "{}"))
+    words = template.replace("{}", "").removesuffix("Answer:").strip(" .?!:")
+    ends = template.endswith((".", "!", "{}"))
     return template.count("{}") == 1 and bool(words) and len(template) <= _LONGEST and not ends

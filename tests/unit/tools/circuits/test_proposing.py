@@ -94,10 +94,13 @@ def test_suggestions_are_checked_and_shown_entities_are_escaped():
         "{}",
         "{} is old.",
         "The sea near {}",
+        "What is the capital of {}?",
+        "{}?",
     ]
     chat = ScriptedChat([json.dumps({"templates": templates})])
     found = suggest_templates(chat, ["Pe\x1b[31mru", "Chile"], 0)
-    assert found == ["The mascot of {} is the"]
+    # A question is as good once it asks for its answer.
+    assert found == ["The mascot of {} is the", "What is the capital of {}? Answer:"]
     asked = chat.requests[0].messages[0].content
     assert "\x1b" not in asked
     assert '"Chile"' in asked
