@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.protocols import silent
 from dragoman.core.records import Measurement, Record
 from dragoman.core.settings import Settings
-from dragoman.evals.rows import append_line, kept_rows, read_lines
+from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
 from dragoman.tools.editing.biographies import load_occupations
 from dragoman.tools.editing.detection.correction import corrected, measure_correction
 from dragoman.tools.editing.detection.editors import train_directions
@@ -150,9 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [row for row in rows.values() if row.seed in options.seeds]
     shown = f"--seeds {' '.join(map(str, options.seeds))}"
     text = render(chosen, subject.identity.name, f"python -m dragoman.evals.correction {shown}")
-    if options.out is not None:
-        write_atomic(options.out, text)
-    sys.stdout.write(f"{visible(text)}\n")
+    publish(text, options.out)
     return 0
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import kept_rows, read_lines
-from dragoman.evals.tool_rows import ToolRow, complete, publish, run_tool
+from dragoman.evals.rows import kept_rows, publish, read_lines
+from dragoman.evals.tool_rows import ToolRow, complete, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.registry import Effort

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dragoman.core.errors import ToolError
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import missed, render
-from dragoman.evals.rows import append_line, kept_rows, read_lines
+from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
 from dragoman.tools.editing.fitting import Plan
@@ -175,9 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.relations != list(RELATIONS):
         command = " ".join([command, *options.relations])
     text = render(chosen, subject=subject.identity.name, command=command)
-    if options.out is not None:
-        write_atomic(options.out, text)
-    sys.stdout.write(f"{visible(text)}\n")
+    publish(text, options.out)
     return 0
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import kept_rows, read_lines
-from dragoman.evals.tool_rows import ToolRow, complete, publish, run_tool
+from dragoman.evals.rows import kept_rows, publish, read_lines
+from dragoman.evals.tool_rows import ToolRow, complete, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject

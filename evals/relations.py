@@ -19,11 +19,10 @@ from typing import TextIO
 
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.records import Record
 from dragoman.core.settings import Settings
 from dragoman.evals.relations_table import render
-from dragoman.evals.rows import append_line, kept_rows, read_lines
+from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
 from dragoman.tools.circuits.study import PLANS
 from dragoman.tools.circuits.trial import run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -144,9 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         n_codes=len({row.code for row in chosen}),
         missing=[name for name in relations if name not in {row.relation for row in chosen}],
     )
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 0
 
 

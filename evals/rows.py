@@ -1,11 +1,14 @@
 """Lines of a jsonl file that survive a stop at any moment: one finished piece of work each."""
 
+import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from dragoman.core.escaping import visible
+from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 
 RowT = TypeVar("RowT", bound=BaseModel)
@@ -54,3 +57,11 @@ def read_lines(path: Path, kind: type[RowT], key: Callable[[RowT], Hashable]) ->
             raise ValueError(f"{path}: line {number} is no row of this eval") from None
         rows[key(row)] = row
     return list(rows.values())
+
+
+def publish(text: str, out: Path | None) -> None:
+    """Print a finished table, and write it to `out` if a file was named."""
+    if out is not None:
+        write_atomic(out, text)
+    sys.stdout.write(f"{visible(text)}\n")
+    sys.stdout.flush()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.records import JsonObject, Record, ToolResult
 from dragoman.evals.rows import append_line
 from dragoman.tools.context import ToolContext
@@ -74,14 +73,6 @@ def complete(
         sys.stderr.write(f"{place} of {len(missing)}: {row.seconds:.0f} s: {said}\n")
         sys.stderr.flush()
     return [found[key] for key in wanted if key in found]
-
-
-def publish(text: str, out: Path | None) -> None:
-    """Print a finished table, and write it to `out` if a file was named."""
-    if out is not None:
-        write_atomic(out, text)
-    sys.stdout.write(f"{visible(text)}\n")
-    sys.stdout.flush()
 
 
 def run_tool(

@@ -36,6 +36,7 @@ RelationName: TypeAlias = Annotated[
 """What a tool takes for a relation; `load_relation` reads it."""
 
 KINDS: tuple[RelationKind, ...] = ("factual", "linguistic", "commonsense", "bias")
+_SHOWN_NOTES = 3
 MINIMUM_SAMPLES = 8
 """Fewer leave nothing to test on once six of them are in-context examples."""
 MAXIMUM_BYTES = 4 * 2**20
@@ -117,6 +118,11 @@ def relation_path(name_or_path: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # name too long, NUL inside, no such home
         pass
     raise ToolError(_unknown(name_or_path))
+
+
+def relation_caveats(relation: Relation) -> list[str]:
+    """What the relation's file says of itself, as caveats of whatever was measured on it."""
+    return [f"relation file: {note}" for note in relation.notes[:_SHOWN_NOTES]]
 
 
 def read_relation(path: Path) -> Relation:

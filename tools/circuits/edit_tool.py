@@ -41,11 +41,11 @@ from dragoman.tools.editing.methods import Method, all_methods
 from dragoman.tools.editing.plot import draw_methods
 from dragoman.tools.editing.probes import Kind, Probe, edit_probes, neighbour_probes
 from dragoman.tools.editing.records import EditRecord, swap_objects
-from dragoman.tools.editing.study import Study, find_fact, prepare, survey
+from dragoman.tools.editing.study import Study, check_told_apart, find_fact, prepare, survey
 from dragoman.tools.editing.text_metrics import fluency_of, measure_fluency
 from dragoman.tools.editing.writing import Opening, write
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import RelationName, load_relation
+from dragoman.tools.relations import RelationName, load_relation, relation_caveats
 
 SWAPPED = "whole h of the donor"
 UNMAPPED = "change of z added to h"
@@ -56,7 +56,6 @@ _ESTIMATION = {"quick": 5, "full": 8}
 _DEEPEST = 0.75
 """Of the depth: above it the entity has been read already, and no edit reaches the answer."""
 _SINGLE_NEIGHBOURS = 6
-_NOTES = 3
 
 
 @tool(method="circuits")
@@ -206,7 +205,7 @@ def edit_through_relation(
         found += measure_efficacy(comparison, "paraphrase", "paraphrase_efficacy")
         found += measure_fluency(fluency_of(written), plan.generated_tokens, ctx.seed)
     probability = measure_probability(comparison, "rewrite", ctx.seed)
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     if not specificity:
         caveats.append("no neighbour is answered rightly even without an edit: no specificity")
     if single is not None and single.entity not in knowledge.known[knowledge.rewrite]:
@@ -268,11 +267,7 @@ def _object(ctx: ToolContext, knowledge: Knowledge, old_object: str, new_object:
             f"needs an entity that has it; its {len(knowledge.objects)} objects are for example "
             f"{some}"
         )
-    if ctx.subject.first_token(spelled) == ctx.subject.first_token(old_object):
-        raise ToolError(
-            f"new_object {new_object!r} and the true object {old_object!r} begin with the same "
-            "token for this subject, so they cannot be told apart; name another object"
-        )
+    check_told_apart(ctx.subject, old_object, spelled)
     return spelled
 
 

@@ -30,12 +30,18 @@ from dragoman.tools.circuits.study import (
 )
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import MINIMUM_SAMPLES, Relation, RelationName, Sample, load_relation
+from dragoman.tools.relations import (
+    MINIMUM_SAMPLES,
+    Relation,
+    RelationName,
+    Sample,
+    load_relation,
+    relation_caveats,
+)
 
 MAXIMUM_TOKENS = 96
 """Of a text that is read: its heat map has a column for each."""
 _EXAMPLES = 4
-_NOTES = 3
 _PUBLISHED = {"repetition": (0.02, 0.54), "instruction": (0.03, 0.63)}
 
 
@@ -80,7 +86,7 @@ def attribute_lens(
     kept = _without(loaded, asked)
     ctx.step(0, 0, f"asking {len(kept.samples)} facts of {kept.name}")
     facts = gather_facts(subject, kept, PLANS[effort], ctx.seed)
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     tested, tried = facts.known_among(facts.test), facts.known_among(facts.validation)
     if not facts.judgeable:
         return ToolSuccess(

@@ -23,10 +23,9 @@ from dragoman.tools.circuits.twin import make_twin
 from dragoman.tools.circuits.verdicts import judge
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import RelationName, Sample, load_relation
+from dragoman.tools.relations import RelationName, Sample, load_relation, relation_caveats
 
 _EXAMPLES = 12
-_NOTES = 3
 _MAP_BYTES = 10 * 2**20
 """A larger map is kept as its main directions."""
 _KEPT_RANK = 128
@@ -87,7 +86,7 @@ def approximate_relation(
         "splits": [_summary(each) for each in records],
     }
     known = measure_known(records)
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     read = measure_faithfulness(records)
     if read is None or shown.reading is None:
         caveats.append(

@@ -32,7 +32,7 @@ from dragoman.tools.circuits.trace_measuring import (
 from dragoman.tools.circuits.tracing import TRACED, Trace, by_role, trace
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import Relation, RelationName, load_relation
+from dragoman.tools.relations import Relation, RelationName, load_relation, relation_caveats
 
 MINIMUM_DUELS = 3
 """On each side, choosing and reporting; fewer give an interval that spans everything."""
@@ -42,7 +42,6 @@ _SENDERS = {"quick": 4, "full": 6}
 _KINDS: dict[Effort, tuple[SiteKind, ...]] = {"quick": ("resid_post",), "full": TRACED}
 """Of sites that are traced token by token; blocks are patched at all tokens in any case."""
 _OPPONENTS = 4
-_NOTES = 3
 
 
 @tool(method="circuits")
@@ -75,7 +74,7 @@ def trace_fact(
     ctx.step(0, 0, f"asking {len(loaded.samples)} facts of {loaded.name}")
     facts = gather_facts(ctx.subject, loaded, PLANS[effort], ctx.seed)
     one = None if entity is None else _row_of(loaded, facts, entity)
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     choosing, reported = (
         match(facts, rows, rows, ctx.seed)
         for rows in (facts.known_among(facts.validation), facts.known_among(facts.test))

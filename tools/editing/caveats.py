@@ -2,14 +2,6 @@
 
 from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.editing.study import Study
-from dragoman.tools.relations import Relation
-
-_NOTES = 3
-
-
-def relation_caveats(relation: Relation) -> list[str]:
-    """What the relation's file says of itself."""
-    return [f"relation file: {note}" for note in relation.notes[:_NOTES]]
 
 
 def edit_caveats(study: Study, record: EditRecord) -> list[str]:

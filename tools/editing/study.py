@@ -140,12 +140,17 @@ def wanted_edit(subject: LanguageSubject, fact: Sample, new_object: str) -> Edit
         raise ToolError(
             f"new_object {wanted!r} is what {entity!r} has already; name another object"
         )
-    if subject.first_token(wanted) == subject.first_token(old_object):
+    check_told_apart(subject, old_object, wanted)
+    return EditRecord(entity=entity, old_object=old_object, new_object=wanted)
+
+
+def check_told_apart(subject: LanguageSubject, old_object: str, new_object: str) -> None:
+    """`ToolError` if the subject's first tokens of the two objects are the same."""
+    if subject.first_token(new_object) == subject.first_token(old_object):
         raise ToolError(
-            f"new_object {wanted!r} and the true object {old_object!r} begin with the same "
+            f"new_object {new_object!r} and the true object {old_object!r} begin with the same "
             "token for this subject, so they cannot be told apart; name another object"
         )
-    return EditRecord(entity=entity, old_object=old_object, new_object=wanted)
 
 
 def _split(

@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.caveats import edit_caveats, relation_caveats
+from dragoman.tools.editing.caveats import edit_caveats
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, PREFIX
 from dragoman.tools.editing.fitting import PLANS
 from dragoman.tools.editing.placing import Occurrence, Placement, Tokens, entity_tokens, place
@@ -26,6 +26,7 @@ from dragoman.tools.editing.tool import (
     account,
 )
 from dragoman.tools.registry import tool
+from dragoman.tools.relations import relation_caveats
 from dragoman.tools.statistics import mean
 from dragoman.tools.subjects.language import LanguageSubject
 

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.caveats import edit_caveats, relation_caveats
+from dragoman.tools.editing.caveats import edit_caveats
 from dragoman.tools.editing.comparison import Comparison, compare, directions_of
 from dragoman.tools.editing.directions import EDITED, NO_EDIT
 from dragoman.tools.editing.editor import Form
@@ -30,7 +30,7 @@ from dragoman.tools.editing.records import EditRecord
 from dragoman.tools.editing.study import Study, find_fact, prepare, wanted_edit
 from dragoman.tools.editing.writing import Opening, Written, write
 from dragoman.tools.registry import Effort, tool
-from dragoman.tools.relations import RelationName, load_relation
+from dragoman.tools.relations import RelationName, load_relation, relation_caveats
 
 _SINGLE_NEIGHBOURS = 6
 

@@ -9,7 +9,6 @@ from pydantic import Field, JsonValue
 from dragoman.core.errors import ToolError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess
 from dragoman.tools.context import ToolContext
-from dragoman.tools.editing.caveats import relation_caveats
 from dragoman.tools.editing.comparison import compare, directions_of
 from dragoman.tools.editing.evaluation import held_out_records, unknown_facts
 from dragoman.tools.editing.fitting import PLANS, build_pool
@@ -24,7 +23,7 @@ from dragoman.tools.editing.sweep import SweepRow, sweep
 from dragoman.tools.editing.tool import EditLayer, EditorForm, EditorKind, HowMuch, account
 from dragoman.tools.editing.training import TrainingSettings
 from dragoman.tools.registry import tool
-from dragoman.tools.relations import RelationName, load_relation
+from dragoman.tools.relations import RelationName, load_relation, relation_caveats
 
 _STRENGTHS = (1.0, 0.7, 0.4)
 

@@ -31,25 +31,8 @@ def moved(name: str, before: float, after: float) -> str:
 
 def show_edit(output: JsonObject, width: int) -> list[str]:
     """What `edit_representation` says of one edit, as lines."""
-    entity, old, new = (str(output[name]) for name in ("entity", "old_object", "new_object"))
-    lines = [
-        f"{visible(str(output['prompt']), one_line=True)} …",
-        "",
-        *columns(
-            str(output["before"]),
-            str(output["after"]),
-            ("before", f"after: {entity} edited"),
-            width,
-        ),
-    ]
-    found = output["probabilities"]
-    if isinstance(found, dict):
-        lines += [
-            "",
-            "probability of the next word",
-            moved(old, *_pair(found, "old")),
-            moved(new, *_pair(found, "new")),
-        ]
+    lines = _before_and_after(str(output["prompt"]), output, str(output["entity"]), width)
+    lines += _probabilities(output, "probability of the next word")
     return [visible(line, one_line=True) for line in lines]
 
 
@@ -61,38 +44,47 @@ def show_texts(output: JsonObject, width: int) -> list[str]:
         names = ", ".join(dict.fromkeys(str(each["entity"]) for each in edits))
         lines += [
             "",
-            f"{visible(str(shown['text']), one_line=True)} …",
-            "",
-            *columns(
-                str(shown["before"]),
-                str(shown["after"]),
-                ("before", f"after: {names} edited"),
-                width,
-            ),
+            *_before_and_after(str(shown["text"]), shown, names, width),
             "",
             "the same stated before the text, nothing edited",
             *_wrapped(str(shown["stated"]), width),
         ]
         for each in edits:
-            found = each["probabilities"]
-            if isinstance(found, dict):
-                lines += [
-                    "",
-                    f"probability of the next word: {each['relation']} of {each['entity']}",
-                    *(
-                        moved(str(each[f"{which}_object"]), *_pair(found, which))
-                        for which in ("old", "new")
-                    ),
-                ]
+            what = f"{each['relation']} of {each['entity']}"
+            lines += _probabilities(each, f"probability of the next word: {what}")
     return [visible(line, one_line=True) for line in lines]
+
+
+def _before_and_after(text: str, written: JsonObject, edited: str, width: int) -> list[str]:
+    titles = ("before", f"after: {edited} edited")
+    return [
+        f"{visible(text, one_line=True)} …",
+        "",
+        *columns(str(written["before"]), str(written["after"]), titles, width),
+    ]
+
+
+def _probabilities(edit: JsonObject, title: str) -> list[str]:
+    """What moved, of the edit's old and new object; nothing where it was not measured."""
+    found = edit["probabilities"]
+    if not isinstance(found, dict):
+        return []
+    return [
+        "",
+        title,
+        *(
+            moved(
+                str(edit[f"{which}_object"]),
+                _number(found[f"{which}_before"]),
+                _number(found[f"{which}_after"]),
+            )
+            for which in ("old", "new")
+        ),
+    ]
 
 
 def _objects(value: JsonValue) -> list[JsonObject]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _pair(found: JsonObject, which: str) -> tuple[float, float]:
-    return _number(found[f"{which}_before"]), _number(found[f"{which}_after"])
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -38,9 +38,8 @@ from dragoman.tools.editing.detection.study import (
 from dragoman.tools.editing.detection.trial import Judged, judge, judge_twin
 from dragoman.tools.fact_files import FactRow, make_row, read_fact_file
 from dragoman.tools.registry import Effort, tool, tools_digest
-from dragoman.tools.relations import Relation, RelationName, load_relation
+from dragoman.tools.relations import Relation, RelationName, load_relation, relation_caveats
 
-_NOTES = 3
 _SHOWN = 12
 
 
@@ -124,7 +123,7 @@ def detect_errors(
     figures = kept.figures
     artifacts = [_save(ctx, "risks.json", figures.risks)]
     scored: list[JsonObject] = []
-    caveats = [f"relation file: {note}" for note in loaded.notes[:_NOTES]]
+    caveats = relation_caveats(loaded)
     if rows:
         found = score_facts(ctx.subject, kept.detector, rows, ctx.seed, ctx.step)
         scored = [one.row() for one in found]
