@@ -7,8 +7,8 @@ convolutions with clipping at 0 and 1. All its other units, the rivals, are acti
 stands at one of a few places drawn at random: as often, and on nothing that has a name.
 
 The *twin* has the same weights with the rows of the last layers exchanged: what was a planted unit
-is now such a rival. Whatever a method finds in the subject and in the twin alike, it has not found
-in the weights.
+is now such a rival, and its rivals look at places drawn anew. Whatever a method finds in the
+subject and in the twin alike, it has not found in the weights.
 """
 
 from collections.abc import Sequence
@@ -80,13 +80,13 @@ def planted_vision(seed: int) -> PlantedVision:
         for row, (name, rule, composed) in enumerate(_rules())
     )
     rivals = tuple(sorted(places[len(units) :]))
-    maps = _rival_maps(generator, len(rivals))
+    maps, maps_of_twin = (_rival_maps(generator, len(rivals)) for _ in range(2))
     # In the twin as many rivals hold the rules in the planted units' stead.
     exchanged = dict(zip([unit.unit for unit in units], rivals, strict=False))
     moved = tuple(unit._replace(unit=exchanged[unit.unit]) for unit in units)
     return PlantedVision(
         subject=_subject(_PlantedNetwork(units, maps), f"planted-vision-{seed}"),
-        twin=_subject(_PlantedNetwork(moved, maps), f"planted-vision-{seed}-twin"),
+        twin=_subject(_PlantedNetwork(moved, maps_of_twin), f"planted-vision-{seed}-twin"),
         units=units,
         rivals=rivals,
     )

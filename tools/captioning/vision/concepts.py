@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from dragoman.core.records import Record
 from dragoman.tools.captioning.composition import joined
+from dragoman.tools.captioning.vision import colours, objects
 from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.subjects.efficientnet import imagenet_labels
 
@@ -61,8 +62,17 @@ class OfClass(Record):
     index: Annotated[int, Field(ge=0, lt=1000)]
 
 
+class Object(Record):
+    """The patch belongs to an object, something that stands out from the background, that has this
+    colour or this texture as a whole.
+    """
+
+    op: Literal["object"] = "object"
+    of: Annotated[Colour | Texture, Field(discriminator="op")]
+
+
 Local: TypeAlias = Annotated[
-    Colour | Toned | Texture | Shape | Thing | OfClass, Field(discriminator="op")
+    Colour | Toned | Texture | Shape | Thing | OfClass | Object, Field(discriminator="op")
 ]
 
 
@@ -95,13 +105,20 @@ class Either(Record):
 
 
 Concept: TypeAlias = Annotated[
-    Colour | Toned | Texture | Shape | Thing | OfClass | Somewhere | Not | Both | Either,
+    Colour | Toned | Texture | Shape | Thing | OfClass | Object | Somewhere | Not | Both | Either,
     Field(discriminator="op"),
 ]
 Not.model_rebuild()
 Both.model_rebuild()
 Either.model_rebuild()
 CONCEPT: TypeAdapter[Concept] = TypeAdapter(Concept)
+
+
+def objects_known() -> tuple[Object, ...]:
+    """Every colour and every texture that an object may have."""
+    of_colour = (Object(of=Colour(name=name)) for name in colours.NAMES)
+    of_texture = (Object(of=Texture(name=name)) for name in objects.TEXTURES)
+    return (*of_colour, *of_texture)
 
 
 def both(first: Concept, second: Concept) -> Concept:
@@ -196,6 +213,8 @@ def _noun(concept: Concept) -> str:
             return _SHAPE_NOUNS.get(name, f"{name}s")
         case Thing(name=name):
             return kinds()[name].plural
+        case Object(of=inner):
+            return f"{_adjective(inner)} objects"
         case OfClass(index=index):
             return f'things like "{imagenet_labels()[index]}"'
         case _:
@@ -209,10 +228,13 @@ def _adjective(concept: Concept) -> str | None:
             return str(name)
         case Texture(name=name):
             direction, _, what = name.rpartition(" ")
-            if direction in ("vertical", "horizontal", "rising", "falling"):
-                adverb = {"rising": "diagonally", "falling": "diagonally"}
-                return f"{adverb.get(direction, direction + 'ly')} {_TEXTURE_ADJECTIVES[what]}"
+            if direction in ("vertical", "horizontal"):
+                return f"{direction}ly {_TEXTURE_ADJECTIVES[what]}"
+            if direction in ("rising", "falling"):
+                return f"{direction}-{_TEXTURE_ADJECTIVES[what]}"
             return _TEXTURE_ADJECTIVES[name]
+        case Object(of=inner):
+            return _adjective(inner)
         case _:
             return None
 
@@ -222,6 +244,7 @@ _HEADSHIP: tuple[type[Record], ...] = (
     OfClass,
     Thing,
     Shape,
+    Object,
     Texture,
     Colour,
     Toned,

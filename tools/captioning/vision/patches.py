@@ -18,7 +18,7 @@ from PIL import Image
 
 from dragoman.core.files import write_atomic
 from dragoman.tools.captioning.composition import Column
-from dragoman.tools.captioning.vision import colours, shapes, textures
+from dragoman.tools.captioning.vision import colours, objects, shapes, textures
 from dragoman.tools.captioning.vision.concepts import (
     TONES,
     Both,
@@ -26,6 +26,7 @@ from dragoman.tools.captioning.vision.concepts import (
     Concept,
     Either,
     Not,
+    Object,
     OfClass,
     Shape,
     Somewhere,
@@ -46,7 +47,7 @@ _COLOUR_SHARE = 0.4
 _BRIGHT, _DARK, _VIVID = 0.85, 0.3, 0.15
 """Mean lightness, mean lightness and mean chroma in OKLab."""
 _KIND_PROBABILITY, _CLASS_PROBABILITY = 0.5, 0.3
-_VERSION = "2"
+_VERSION = "3"
 """Of what is kept: a change of any concept's definition changes it."""
 
 
@@ -57,6 +58,8 @@ class _Columns(NamedTuple):
     tones: Bool[ndarray, "images patches tones"]
     textures: Bool[ndarray, "images patches textures"]
     shapes: Bool[ndarray, "images patches shapes"]
+    object_colours: Bool[ndarray, "images patches colours"]
+    object_textures: Bool[ndarray, "images patches textures"]
     kinds: Bool[ndarray, "images patches kinds"]
     classes: npt.NDArray[np.int16]
     """[images, patches, TOP]; -1 where nothing is probable enough."""
@@ -130,6 +133,10 @@ class PatchTable:
                 return columns.textures[..., textures.NAMES.index(name)]
             case Shape(name=name):
                 return columns.shapes[..., shapes.NAMES.index(name)]
+            case Object(of=Colour(name=name)):
+                return columns.object_colours[..., colours.NAMES.index(name)]
+            case Object(of=inner):
+                return columns.object_textures[..., objects.TEXTURES.index(inner.name)]
             case Thing(name=name):
                 return columns.kinds[..., list(kinds()).index(name)]
             case OfClass(index=index):
@@ -212,11 +219,14 @@ def _measured(views: UInt8[ndarray, "images 224 224 3"], labeller: Labeller | No
         labels = labeller.places(views)
         seen = labels.kinds > _KIND_PROBABILITY
         classes = np.where(labels.top_probability > _CLASS_PROBABILITY, labels.top, -1)
+    of_objects = [objects.objects(view, each) for view, each in zip(views, names, strict=True)]
     return _Columns(
         colours=(_patch_means(one_hot) > _COLOUR_SHARE).reshape(flat),
         tones=tones.reshape(flat),
         textures=np.stack([textures.textures(view) for view in views]).reshape(flat),
         shapes=np.stack([shapes.shapes(each) for each in names]).reshape(flat),
+        object_colours=np.stack([each for each, _ in of_objects]).reshape(flat),
+        object_textures=np.stack([each for _, each in of_objects]).reshape(flat),
         kinds=seen.reshape(flat),
         classes=classes.astype(np.int16).reshape(flat),
     )

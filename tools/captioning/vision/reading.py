@@ -22,6 +22,7 @@ from dragoman.tools.captioning.vision.concepts import (
     Toned,
     both,
     either,
+    objects_known,
     phrase,
 )
 from dragoman.tools.captioning.vision.labels import kinds
@@ -52,6 +53,8 @@ _SYNONYMS = {
     "grainy": "fine grain",
     "vertically": "vertical",
     "horizontally": "horizontal",
+    "rising-striped": "rising stripes",
+    "falling-striped": "falling stripes",
     "light": "bright",
     "colourful": "vivid",
     "colorful": "vivid",
@@ -137,7 +140,7 @@ def _named() -> dict[str, Concept]:
     names: dict[str, Concept] = {}
     for name, concept in _every():
         for form in (name, _plural(name)):
-            names.setdefault(form.casefold(), concept)
+            names.setdefault(" ".join(_words(form)), concept)
     return names
 
 
@@ -154,6 +157,8 @@ def _every() -> Iterator[tuple[str, Concept]]:
     for name in textures.NAMES:
         yield name, Texture(name=name)
         yield phrase(Texture(name=name)), Texture(name=name)
+    for thing in objects_known():
+        yield phrase(thing).removesuffix("s"), thing
     for name in shapes.NAMES:
         yield name, Shape(name=name)
     for kind in kinds().values():

@@ -25,6 +25,7 @@ from dragoman.tools.captioning.vision.concepts import (
     Toned,
     both,
     either,
+    objects_known,
     without,
 )
 from dragoman.tools.captioning.vision.labels import kinds
@@ -89,6 +90,7 @@ def _atoms() -> Iterator[Local]:
         yield Toned(name=tone)
     for name in textures.NAMES:
         yield Texture(name=name)
+    yield from objects_known()
     for name in shapes.NAMES:
         yield Shape(name=name)
     for name in kinds():

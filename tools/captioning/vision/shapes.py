@@ -6,81 +6,51 @@ distance from its centre if it was an ellipse (2 standard deviations), between s
 if a rectangle, between sqrt(2) and 2 sqrt(2) if a triangle, however long or slanted it was.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
-from scipy import ndimage
 
+from dragoman.tools.captioning.vision.areas import Area, areas, patches_of, standing_out
 from dragoman.tools.captioning.vision.textures import GRID, PATCH, SIDE
 
 NAMES: tuple[str, ...] = ("circle", "ellipse", "square", "rectangle", "triangle", "bar", "dots")
-_SMALLEST, _LARGEST = 150, 0.5 * SIDE * SIDE
-"""Pixels of an area that has a shape: smaller ones have no outline, larger ones are background."""
+_SMALLEST = 150
+"""Pixels of an area that has a shape: smaller ones have no outline."""
 _SPECK = 16
-_MOST_AREAS = 400
-"""Of each colour, the largest: an image of specks has no shapes to speak of."""
-_EIGHT = np.ones((3, 3), dtype=bool)
 _N_DOTS = 4
 """So many round areas of like size in one window are dots."""
-_COVERED = 0.2
-"""Share of a patch that an area has to cover to be said to be there."""
 
 
-class _Area(NamedTuple):
-    pixels: npt.NDArray[np.int64]
-    """Flat indices."""
-    shape: str | None
+class _Dot(NamedTuple):
+    size: int
     centre: tuple[float, float]
 
 
 def shapes(names: UInt8[ndarray, "224 224"]) -> Bool[ndarray, "14 14 shapes"]:
     """Which of `NAMES` stand at each patch, given the name of every pixel's colour."""
     found = np.zeros((GRID, GRID, len(NAMES)), dtype=bool)
-    cover = np.zeros(SIDE * SIDE, dtype=np.float32)
-    dots: list[_Area] = []
-    for area in _areas(names):
-        if area.shape is None:
+    dots: list[_Dot] = []
+    for area in _whole_areas(names):
+        rows, columns = np.divmod(area.pixels, SIDE)
+        shape = _shape(rows, columns)
+        if shape is None:
             continue
-        if len(area.pixels) < SIDE * SIDE / 100 and area.shape in ("circle", "square", "ellipse"):
-            dots.append(area)
-        if len(area.pixels) >= _SMALLEST:
-            cover[:] = 0
-            cover[area.pixels] = 1
-            patches = cover.reshape(GRID, PATCH, GRID, PATCH).mean(axis=(1, 3))
-            found[..., NAMES.index(area.shape)] |= patches > min(_COVERED, 0.8 * patches.max())
+        if len(rows) < SIDE * SIDE / 100 and shape in ("circle", "square", "ellipse"):
+            dots.append(_Dot(len(rows), (float(rows.mean()), float(columns.mean()))))
+        if len(rows) >= _SMALLEST:
+            found[..., NAMES.index(shape)] |= patches_of(area.pixels)
     found[..., NAMES.index("dots")] = _dotted(dots)
     return found
 
 
-def _areas(names: UInt8[ndarray, "224 224"]) -> list[_Area]:
-    rim = np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]])
-    background = np.bincount(rim).argmax()
-    # What is patterned has no colour of its own, but stands out as a whole.
-    standing_out = ndimage.binary_fill_holes(names != background)
-    areas = []
-    for inside in (*(names == colour for colour in np.unique(names)), standing_out):
-        # Corner to corner is connected: the fields of a chequerboard are no dots.
-        labels, n_areas = ndimage.label(inside, _EIGHT)
-        if not n_areas:
-            continue
-        flat = labels.ravel()
-        sizes = np.bincount(flat)
-        order = np.argsort(flat, kind="stable")
-        ends = np.cumsum(sizes)
-        touching = set(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))
-        candidates = np.flatnonzero((sizes >= _SPECK) & (sizes <= _LARGEST))
-        for label in candidates[np.argsort(-sizes[candidates], kind="stable")][:_MOST_AREAS]:
-            if label == 0 or label in touching:
-                continue
-            pixels = order[ends[label] - sizes[label] : ends[label]]
-            rows, columns = np.divmod(pixels, SIDE)
-            areas.append(
-                _Area(pixels, _shape(rows, columns), (float(rows.mean()), float(columns.mean())))
-            )
-    return areas
+def _whole_areas(names: UInt8[ndarray, "224 224"]) -> Iterator[Area]:
+    """Those of each colour, and of what has a pattern and so no colour of its own."""
+    for inside in (*(names == colour for colour in np.unique(names)), standing_out(names)):
+        yield from (area for area in areas(inside, _SPECK) if area.whole)
 
 
 def _shape(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> str | None:
@@ -118,12 +88,12 @@ def _outline(
     return farthest[farthest > 0]
 
 
-def _dotted(dots: list[_Area]) -> Bool[ndarray, "14 14"]:
+def _dotted(dots: list[_Dot]) -> Bool[ndarray, "14 14"]:
     """Patches in whose neighbourhood of 3 by 3 there are several dots of like size."""
     found = np.zeros((GRID, GRID), dtype=bool)
     if len(dots) < _N_DOTS:
         return found
-    sizes = np.array([len(dot.pixels) for dot in dots])
+    sizes = np.array([dot.size for dot in dots])
     cells = np.array([dot.centre for dot in dots]) / PATCH
     centres = np.stack(np.meshgrid(*[np.arange(GRID) + 0.5] * 2, indexing="ij"), axis=-1)
     near = np.abs(centres[:, :, None] - cells).max(axis=-1) < 1.6

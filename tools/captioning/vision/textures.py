@@ -5,7 +5,7 @@ frequency tells coarse from fine, where it stands in angle tells stripes from ch
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ _SMOOTH, _CLEAR, _BUSY = 0.02, 0.06, 0.1
 _CONCENTRATED = 0.75
 """Share of the power within 45 degrees from which on a window has one direction."""
 _N_ANGLES = 12
+_Padding: TypeAlias = Literal["edge", "constant"]
 
 
 class _Bands(NamedTuple):
@@ -54,20 +55,49 @@ class _Bands(NamedTuple):
 
 def textures(view: UInt8[ndarray, "224 224 3"]) -> Bool[ndarray, "14 14 textures"]:
     """Which of `NAMES` hold at each patch."""
-    image = view.astype(np.float32) / 255
-    padded = np.pad(image, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="edge")
-    windows = sliding_window_view(padded, (_WINDOW, _WINDOW), axis=(0, 1))[::PATCH, ::PATCH]
+    windows = _windows(view.astype(np.float32) / 255, "edge")
     windows = windows - windows.mean(axis=(-2, -1), keepdims=True)
-    taper = np.hanning(_WINDOW).astype(np.float32)
+    whole = np.ones((_WINDOW, _WINDOW), np.float32)
+    return _judged(_power(windows) / _full_scale(whole))
+
+
+def texture_within(
+    view: UInt8[ndarray, "224 224 3"],
+    inside: Bool[ndarray, "224 224"],
+    patches: Bool[ndarray, "14 14"],
+) -> Bool[ndarray, " textures"]:
+    """Which of `NAMES` an area has, whatever is around it.
+
+    The windows around its `patches` are taken as far as they lie in it, and count by how far.
+    """
+    image = view.astype(np.float32) / 255
+    mean = image[inside].mean(axis=0)
+    members = _windows(inside.astype(np.float32)[..., None], "constant")[patches]
+    windows = _windows((image - mean) * inside[..., None], "constant")[patches]
+    power = _power(windows).sum(axis=0)
+    return _judged(power / _full_scale(members[:, 0]))
+
+
+def _windows(image: Float[ndarray, "224 224 c"], beyond: _Padding) -> Float[ndarray, "14 14 c w w"]:
+    """The window around each patch; what is `beyond` the image repeats its edge or is 0."""
+    padded = np.pad(image, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode=beyond)
+    return sliding_window_view(padded, (_WINDOW, _WINDOW), axis=(0, 1))[::PATCH, ::PATCH]
+
+
+def _power(windows: Float[ndarray, "*windows c w w"]) -> Float[ndarray, "*windows frequencies"]:
+    """Power spectra, tapered, summed over colours."""
+    spectrum = fft.rfft2(windows * _taper())
+    power = (spectrum.real**2 + spectrum.imag**2).sum(axis=-3)
+    return np.asarray(power.reshape(*power.shape[:-2], -1) * _bands().weight)
+
+
+def _full_scale(members: Float[ndarray, "*windows w w"]) -> float:
+    """Of the power of windows that are full at `members`: what divides it into mean squares."""
     # The taper takes away from the contrast what its own mean square says.
-    scale = float(np.mean(np.outer(taper, taper) ** 2))
-    spectrum = fft.rfft2(windows * np.outer(taper, taper))
-    power = (spectrum.real**2 + spectrum.imag**2).sum(axis=2).reshape(GRID, GRID, -1)
-    power = power * _bands().weight / (_WINDOW**4 * scale)
-    return _judged(power)
+    return float(np.square(members * _taper()).sum()) * _WINDOW**2
 
 
-def _judged(power: Float[ndarray, "14 14 frequencies"]) -> Bool[ndarray, "14 14 textures"]:
+def _judged(power: Float[ndarray, "*windows frequencies"]) -> Bool[ndarray, "*windows textures"]:
     bands = _bands()
     contrast = np.sqrt(power.sum(axis=-1))
     total = np.maximum(power.sum(axis=-1), 1e-9)
@@ -92,17 +122,23 @@ def _judged(power: Float[ndarray, "14 14 frequencies"]) -> Bool[ndarray, "14 14 
     return np.stack(columns, axis=-1)
 
 
-def _by_angle(power: Float[ndarray, "14 14 frequencies"]) -> Float[ndarray, "14 14 angles"]:
+def _by_angle(power: Float[ndarray, "*windows frequencies"]) -> Float[ndarray, "*windows angles"]:
     member = np.eye(_N_ANGLES, dtype=np.float32)[_bands().angle]
-    by_angle: Float[ndarray, "14 14 angles"] = power @ member
+    by_angle: Float[ndarray, "*windows angles"] = power @ member
     return by_angle
 
 
-def _direction(around: Float[ndarray, "14 14 angles"]) -> npt.NDArray[np.int64]:
+def _direction(around: Float[ndarray, "*windows angles"]) -> npt.NDArray[np.int64]:
     """The strongest of the four directions; a bin spans 15 degrees and bin 0 is centred on 0."""
     degrees = around.argmax(-1) * (180 / _N_ANGLES)
     nearest: npt.NDArray[np.int64] = np.round(degrees / 45).astype(np.int64) % 4
     return nearest
+
+
+@cache
+def _taper() -> Float[ndarray, "w w"]:
+    edge = np.hanning(_WINDOW).astype(np.float32)
+    return np.outer(edge, edge)
 
 
 @cache
