@@ -27,7 +27,7 @@ from dragoman.core.protocols import ChatModel
 from dragoman.core.records import canonical_json, content_id
 from dragoman.core.settings import Settings, load_settings
 from dragoman.evals.captions_table import METRICS, Row, Value, Variant, render
-from dragoman.evals.rows import read_lines
+from dragoman.evals.rows import read_rows
 from dragoman.tools.captioning.assessment import Assessor, said_of
 from dragoman.tools.captioning.bench import Asked, Bench, lay_out_layers
 from dragoman.tools.captioning.captioner import Candidate, Captioner
@@ -184,10 +184,9 @@ def _scored(
         yield row
 
 
-def read_rows(path: Path, made: str) -> list[Row]:
+def rows_made(path: Path, made: str) -> list[Row]:
     """The rows of a file that belong to this study; those of another are left out."""
-    rows = read_lines(path, Row, lambda row: (row.made, row.unit, row.variant))
-    return [row for row in rows if row.made == made]
+    return [row for row in read_rows(path, Row) if row.made == made]
 
 
 def run(
@@ -199,7 +198,7 @@ def run(
     variants: Sequence[Variant],
 ) -> list[Row]:
     """Make the rows that are lacking, layer by layer, and return all."""
-    rows = read_rows(path, study.made)
+    rows = rows_made(path, study.made)
     # A kill may have left half a line.
     write_atomic(path, "".join(_line(row) for row in rows))
     known = {(row.unit, row.variant) for row in rows}

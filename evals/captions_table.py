@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from dragoman.core.records import Measurement, Record
+from dragoman.evals.rows import EvalRow
 from dragoman.tools.statistics import bootstrap, mean
 
 Variant: TypeAlias = Literal[
@@ -39,7 +40,7 @@ class Value(Record):
     n_failed: int = 0
 
 
-class Row(Record):
+class Row(EvalRow):
     """One unit captioned in one way."""
 
     made: str
@@ -58,6 +59,16 @@ class Row(Record):
     chat_replies: float | None = None
     """How many of its replies this unit's captions took, cached ones counted; one reply serves
     several units. None where none took part, or rows were made before this was counted."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes two rows the same piece of work."""
+        return (self.made, self.unit, self.variant)
+
+    @property
+    def told(self) -> str:
+        """The unit, the variant and the caption."""
+        return f"{self.unit}, {self.variant}: {self.caption or 'no caption'}"
 
     @property
     def holds(self) -> bool:

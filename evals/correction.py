@@ -9,15 +9,16 @@ command goes on after the last row.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dragoman.core.escaping import visible
 from dragoman.core.protocols import silent
-from dragoman.core.records import Measurement, Record
+from dragoman.core.records import Measurement
 from dragoman.core.settings import Settings
-from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
+from dragoman.evals.rows import EvalRow, complete, kept_rows, publish, read_rows
 from dragoman.tools.editing.biographies import load_occupations
 from dragoman.tools.editing.detection.correction import corrected, measure_correction
 from dragoman.tools.editing.detection.editors import train_directions
@@ -37,7 +38,7 @@ Part: TypeAlias = Literal["occupations", "entailment"]
 PARTS: tuple[Part, ...] = ("occupations", "entailment")
 
 
-class Row(Record):
+class Row(EvalRow):
     """One part on one seed."""
 
     part: Part
@@ -55,6 +56,11 @@ class Row(Record):
     def key(self) -> tuple[str, int, str]:
         """What makes two rows the same piece of work."""
         return (self.part, self.seed, self.subject)
+
+    @property
+    def told(self) -> str:
+        """The part, the seed and what it took."""
+        return f"{self.part}, seed {self.seed}: {self.seconds:.0f} s"
 
 
 def run_occupations(subject: LanguageSubject, layer: int, seed: int) -> list[Measurement]:
@@ -111,6 +117,22 @@ def run_entailment(subject: LanguageSubject, layer: int, seed: int) -> list[Meas
     return [*measured, *controls]
 
 
+def run_part(subject: LanguageSubject, part: Part, layer: int, seed: int) -> Row:
+    """One part on one seed."""
+    started = time.process_time()
+    run = run_occupations if part == "occupations" else run_entailment
+    measured = tuple(run(subject, layer, seed))
+    return Row(
+        part=part,
+        seed=seed,
+        subject=subject.identity.digest,
+        layer=layer,
+        seconds=round(time.process_time() - started, 1),
+        code=tools_digest(),
+        measurements=measured,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(
@@ -126,27 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.rows or kept_rows("correction", settings)
     subject = load_subject(options.subject, settings)
     layer = round(EDIT_DEPTH * (subject.n_layers - 1))
-    rows = {row.key: row for row in read_lines(path, Row, lambda row: row.key)}
     digest = subject.identity.digest
-    for seed in options.seeds:
-        for part in options.parts:
-            if (part, seed, digest) in rows:
-                continue
-            started = time.process_time()
-            run = run_occupations if part == "occupations" else run_entailment
-            measured = tuple(run(subject, layer, seed))
-            row = Row(
-                part=part,
-                seed=seed,
-                subject=digest,
-                layer=layer,
-                seconds=round(time.process_time() - started, 1),
-                code=tools_digest(),
-                measurements=measured,
-            )
-            append_line(path, row.model_dump_json())
-            rows[row.key] = row
-    chosen = [row for row in rows.values() if row.seed in options.seeds]
+    wanted: dict[Hashable, Callable[[], Row]] = {
+        (part, seed, digest): partial(run_part, subject, part, layer, seed)
+        for seed in options.seeds
+        for part in options.parts
+    }
+    complete(wanted, read_rows(path, Row), path)
+    chosen = [row for row in read_rows(path, Row) if row.seed in options.seeds]
     shown = f"--seeds {' '.join(map(str, options.seeds))}"
     text = render(chosen, subject.identity.name, f"python -m dragoman.evals.correction {shown}")
     publish(text, options.out)

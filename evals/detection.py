@@ -9,14 +9,14 @@ so. The table is made from that file.
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import kept_rows, publish, read_lines
-from dragoman.evals.tool_rows import ToolRow, complete, run_tool
+from dragoman.evals.rows import complete, kept_rows, publish, read_rows
+from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors
 from dragoman.tools.registry import Effort
@@ -31,14 +31,9 @@ class Row(ToolRow):
     question: Question
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> tuple[Hashable, ...]:
         """What makes two rows the same piece of work."""
         return (self.question, *super().key)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of earlier runs."""
-    return read_lines(path, Row, lambda row: row.key)
 
 
 def run_row(
@@ -67,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     question, effort, seed = options.question, options.effort, options.seed
-    wanted: dict[tuple[str, ...], Callable[[], Row]] = {
-        (question, name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
+    wanted: dict[Hashable, Callable[[], Row]] = {
+        (question, name, load_relation(name).content_id(), digest, effort, seed): partial(
             run_row, subject, name, question, effort, seed
         )
         for name in names
     }
-    chosen = complete(wanted, read_rows(path), path, table_only=options.table_only)
+    chosen = complete(wanted, read_rows(path, Row), path, table_only=options.table_only)
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
         return 1

@@ -11,14 +11,15 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dragoman.core.errors import ToolError
 from dragoman.core.settings import Settings
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import missed, render
-from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
+from dragoman.evals.rows import complete, kept_rows, publish, read_rows
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
 from dragoman.tools.editing.fitting import Plan
@@ -72,11 +73,6 @@ PLAN = Plan(
 """Its own, so that rows of two versions of the tools were measured in the same way."""
 SWEPT_DEPTHS = (0.1, 0.3, 0.5, 0.7)
 SWEPT_STRENGTHS = (1.2, 0.8, 0.4)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of earlier runs; of a relation judged and then swept, the swept one."""
-    return read_lines(path, Row, lambda row: row.key)
 
 
 def judge(ctx: ToolContext, name: str, plan: Plan) -> Row:
@@ -147,11 +143,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.rows or kept_rows("editing", settings)
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
-    keys = [
-        (name, load_relation(name).content_id(), digest, options.seed) for name in options.relations
-    ]
-    rows = {row.key: row for row in read_rows(path)}
-    missing = [] if options.table_only else [key for key in keys if key not in rows]
     ctx = ToolContext(
         network=subject,
         seed=options.seed,
@@ -159,13 +150,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         artifacts=settings.home / "evals" / "editing",
         cache=settings.home / "cache",
     )
-    for key in missing[: options.at_most]:
-        _keep(path, rows, judge(ctx, key[0], PLAN))
+    wanted: dict[Hashable, Callable[[], Row]] = {
+        (name, load_relation(name).content_id(), digest, options.seed): partial(
+            judge, ctx, name, PLAN
+        )
+        for name in options.relations
+    }
+    # Of a relation judged and then swept the latest row counts, the swept one.
+    chosen = complete(
+        wanted,
+        read_rows(path, Row),
+        path,
+        table_only=options.table_only,
+        at_most=options.at_most,
+    )
     if not (options.table_only or options.no_sweep):
-        for row in [rows[key] for key in keys if key in rows]:
-            if missed(row) and not (row.refused or row.sweep):
-                _keep(path, rows, add_sweep(ctx, row, PLAN))
-    chosen = [rows[key] for key in keys if key in rows]
+        swept: dict[Hashable, Callable[[], Row]] = {
+            row.key: partial(add_sweep, ctx, row, PLAN)
+            for row in chosen
+            if missed(row) and not (row.refused or row.sweep)
+        }
+        complete(swept, [], path)
+        chosen = complete(wanted, read_rows(path, Row), path, table_only=True)
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
         return 1
@@ -175,13 +181,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = render(chosen, subject=subject.identity.name, command=command)
     publish(text, options.out)
     return 0
-
-
-def _keep(path: Path, rows: dict[tuple[str, str, str, int], Row], row: Row) -> None:
-    append_line(path, row.model_dump_json())
-    rows[row.key] = row
-    what = "swept" if row.sweep else "judged"
-    sys.stderr.write(f"{row.relation}: {what}, {row.seconds:.0f} processor seconds in all\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from pydantic import Field
 
-from dragoman.core.records import JsonObject, Measurement, Record
+from dragoman.core.records import JsonObject, Measurement
+from dragoman.evals.rows import EvalRow
 from dragoman.tools.editing.sweep import SweepRow
 
 
-class Row(Record):
+class Row(EvalRow):
     """One relation, judged; or why it could not be."""
 
     relation: str
@@ -34,6 +35,12 @@ class Row(Record):
     def key(self) -> tuple[str, str, str, int]:
         """What makes two rows the same piece of work."""
         return (self.relation, self.content, self.subject_digest, self.seed)
+
+    @property
+    def told(self) -> str:
+        """What was done and what it took."""
+        what = "swept" if self.sweep else "judged"
+        return f"{self.relation}: {what}, {self.seconds:.0f} processor seconds in all"
 
     def figure(self, metric: str) -> Measurement | None:
         """The editor's measurement of that name, over everything."""

@@ -10,14 +10,14 @@ on after the last line. A relation that cannot be edited is a row as well: it sa
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import kept_rows, publish, read_lines
-from dragoman.evals.tool_rows import ToolRow, complete, run_tool
+from dragoman.evals.rows import complete, kept_rows, publish, read_rows
+from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
@@ -33,11 +33,6 @@ RELATIONS = (
     "verb_past_tense",
 )
 """Of every kind, and well known to the subject: chosen by what is known, not by results."""
-
-
-def read_rows(path: Path) -> list[ToolRow]:
-    """The rows of earlier runs."""
-    return read_lines(path, ToolRow, lambda row: row.key)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load_subject(options.subject, settings)
     digest = subject.identity.digest
     effort, seed = options.effort, options.seed
-    wanted: dict[tuple[str, ...], Callable[[], ToolRow]] = {
-        (name, load_relation(name).content_id(), digest, effort, str(seed)): partial(
+    wanted: dict[Hashable, Callable[[], ToolRow]] = {
+        (name, load_relation(name).content_id(), digest, effort, seed): partial(
             run_tool, edit_through_relation, subject, name, effort, seed, {"with_remedi": True}
         )
         for name in options.relations
     }
-    chosen = complete(wanted, read_rows(path), path, table_only=options.table_only)
+    chosen = complete(wanted, read_rows(path, ToolRow), path, table_only=options.table_only)
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
         return 1

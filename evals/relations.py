@@ -13,16 +13,17 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TextIO
 
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
-from dragoman.core.records import Record
+from dragoman.core.protocols import silent
 from dragoman.core.settings import Settings
 from dragoman.evals.relations_table import render
-from dragoman.evals.rows import append_line, kept_rows, publish, read_lines
+from dragoman.evals.rows import EvalRow, complete, kept_rows, publish, read_rows
 from dragoman.tools.circuits.study import PLANS
 from dragoman.tools.circuits.trial import run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -30,9 +31,10 @@ from dragoman.tools.circuits.twin import make_twin
 from dragoman.tools.registry import Effort, tools_digest
 from dragoman.tools.relations import Relation, RelationKind, list_relations, load_relation
 from dragoman.tools.subjects.huggingface import DEFAULT_SUBJECT, load_subject
+from dragoman.tools.subjects.language import LanguageSubject
 
 
-class Row(Record):
+class Row(EvalRow):
     """One relation on one split."""
 
     relation: str
@@ -48,6 +50,11 @@ class Row(Record):
     trial: TrialRecord
 
     @property
+    def told(self) -> str:
+        """The relation, the split and what it took."""
+        return f"{self.relation}, seed {self.trial.seed}: {self.seconds:.0f} s"
+
+    @property
     def key(self) -> tuple[str, str, str, str, int]:
         """What makes two rows the same piece of work."""
         return (
@@ -59,14 +66,27 @@ class Row(Record):
         )
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of earlier runs."""
-    return read_lines(path, Row, lambda row: row.key)
-
-
-def add_row(path: Path, row: Row) -> None:
-    """Append one row, on a line of its own even after a line that was cut off."""
-    append_line(path, row.model_dump_json())
+def run_row(
+    subject: LanguageSubject,
+    name: str,
+    relation: Relation,
+    effort: Effort,
+    seed: int,
+    twin_of_subject: Callable[[], LanguageSubject | None],
+) -> Row:
+    """One relation on one split, beside the same on a twin with random weights."""
+    started = time.monotonic()
+    found = run_trial(subject, relation, PLANS[effort], seed, silent, twin=twin_of_subject())
+    return Row(
+        relation=name,
+        kind=relation.kind,
+        content=relation.content_id(),
+        subject_digest=subject.identity.digest,
+        effort=effort,
+        code=tools_digest(),
+        seconds=round(time.monotonic() - started, 1),
+        trial=record(found),
+    )
 
 
 def find_relations(
@@ -101,36 +121,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.rows or _default_rows(settings, options.folder)
     relations = dict(find_relations(options.relations, options.folder, sys.stderr))
     subject = load_subject(options.subject, settings)
-    wanted = {
-        (name, relation.content_id(), subject.identity.digest, options.effort, seed): relation
+    digest, effort = subject.identity.digest, options.effort
+    # A fresh network is made only if something is to be run, and once.
+    twin = cache(partial(make_twin, subject, 0))
+    wanted: dict[Hashable, Callable[[], Row]] = {
+        (name, relation.content_id(), digest, effort, seed): partial(
+            run_row, subject, name, relation, effort, seed, twin
+        )
         for seed in options.seeds  # seed by seed: a run that is stopped has seen every relation
         for name, relation in relations.items()
     }
-    rows = {row.key: row for row in read_rows(path)}
-    missing = [] if options.table_only else [key for key in wanted if key not in rows]
-    twin = make_twin(subject, 0) if missing else None
-    plan = PLANS[options.effort]
-    for place, key in enumerate(missing, start=1):
-        name, content, digest, _, seed = key
-        relation, started = wanted[key], time.monotonic()
-        trial = record(
-            run_trial(subject, relation, plan, seed, lambda done, total, text: None, twin=twin)
-        )
-        seconds = round(time.monotonic() - started, 1)
-        row = Row(
-            relation=name,
-            kind=relation.kind,
-            content=content,
-            subject_digest=digest,
-            effort=options.effort,
-            code=tools_digest(),
-            seconds=seconds,
-            trial=trial,
-        )
-        add_row(path, row)
-        rows[key] = row
-        _say(sys.stderr, f"{place} of {len(missing)}: {name}, seed {seed}: {seconds:.0f} s")
-    chosen = [rows[key] for key in wanted if key in rows]
+    chosen = complete(wanted, read_rows(path, Row), path, table_only=options.table_only)
     if not chosen:
         _say(sys.stderr, "no row to make a table of")
         return 1

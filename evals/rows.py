@@ -1,17 +1,34 @@
 """Lines of a jsonl file that survive a stop at any moment: one finished piece of work each."""
 
 import sys
-from collections.abc import Callable, Hashable
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
+from dragoman.core.records import Record
 from dragoman.core.settings import Settings
 
-RowT = TypeVar("RowT", bound=BaseModel)
+
+class EvalRow(Record):
+    """One finished piece of work of an eval."""
+
+    @property
+    @abstractmethod
+    def key(self) -> Hashable:
+        """What makes two rows the same piece of work."""
+
+    @property
+    @abstractmethod
+    def told(self) -> str:
+        """What is said of it once it is finished."""
+
+
+RowT = TypeVar("RowT", bound=EvalRow)
 
 
 def kept_rows(name: str, settings: Settings) -> Path:
@@ -22,8 +39,8 @@ def kept_rows(name: str, settings: Settings) -> Path:
     return kept if kept.exists() else settings.home / "evals" / f"{name}.jsonl"
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line, on a line of its own even after a line that was cut off."""
+def append(path: Path, row: EvalRow) -> None:
+    """Append one row, on a line of its own even after a line that was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as opened:
         opened.seek(0)
@@ -31,10 +48,10 @@ def append_line(path: Path, line: str) -> None:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             opened.truncate(len(whole.encode()))
-        opened.write(f"{line}\n")
+        opened.write(f"{row.model_dump_json()}\n")
 
 
-def read_lines(path: Path, kind: type[RowT], key: Callable[[RowT], Hashable]) -> list[RowT]:
+def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
     """The rows of earlier runs, the latest of each key; none if there is no such file.
 
     A last line that was cut off by a stop is left out.
@@ -55,8 +72,39 @@ def read_lines(path: Path, kind: type[RowT], key: Callable[[RowT], Hashable]) ->
             if number == len(lines):
                 break
             raise ValueError(f"{path}: line {number} is no row of this eval") from None
-        rows[key(row)] = row
+        rows[row.key] = row
     return list(rows.values())
+
+
+def complete(
+    wanted: Mapping[Hashable, Callable[[], RowT]],
+    rows: Iterable[RowT],
+    path: Path,
+    *,
+    table_only: bool = False,
+    at_most: int | None = None,
+) -> list[RowT]:
+    """Make the wanted rows that are missing, each kept in `path` once it is made.
+
+    Args:
+        wanted: key of a row to what makes it.
+        rows: those of earlier runs.
+        path: the jsonl file; a stop loses the row in the making and no other.
+        table_only: make none.
+        at_most: make no more than so many.
+
+    Returns:
+        The wanted rows that there are, in the order asked for.
+    """
+    found = {row.key: row for row in rows}
+    missing = [] if table_only else [key for key in wanted if key not in found]
+    missing = missing[:at_most]
+    for place, key in enumerate(missing, start=1):
+        row = found[key] = wanted[key]()
+        append(path, row)
+        sys.stderr.write(f"{place} of {len(missing)}: {visible(row.told, one_line=True)}\n")
+        sys.stderr.flush()
+    return [found[key] for key in wanted if key in found]
 
 
 def publish(text: str, out: Path | None) -> None:

@@ -1,22 +1,19 @@
 """Rows of the evals that run one tool on one relation."""
 
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TypeVar
 
-from dragoman.core.escaping import visible
-from dragoman.core.records import JsonObject, Record, ToolResult
-from dragoman.evals.rows import append_line
+from dragoman.core.records import JsonObject, ToolResult
+from dragoman.evals.rows import EvalRow
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, Tool, tools_digest
 from dragoman.tools.relations import load_relation
 from dragoman.tools.subjects.language import LanguageSubject
 
 
-class ToolRow(Record):
+class ToolRow(EvalRow):
     """What a tool found on one relation and seed, or why there is no figure."""
 
     relation: str
@@ -37,42 +34,14 @@ class ToolRow(Record):
         return self.code or self.result.experiment.code
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def told(self) -> str:
+        """Its result in a sentence."""
+        return f"{self.seconds:.0f} s: {self.result.error or self.result.summary}"
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
         """What makes two rows the same piece of work."""
-        return (self.relation, self.content, self.subject_digest, self.effort, str(self.seed))
-
-
-RowT = TypeVar("RowT", bound=ToolRow)
-
-
-def complete(
-    wanted: Mapping[tuple[str, ...], Callable[[], RowT]],
-    rows: Iterable[RowT],
-    path: Path,
-    *,
-    table_only: bool = False,
-) -> list[RowT]:
-    """Make the wanted rows that are missing, each kept in `path` once it is made.
-
-    Args:
-        wanted: key of a row to what makes it.
-        rows: those of earlier runs.
-        path: the jsonl file; a stop loses the row in the making and no other.
-        table_only: make none.
-
-    Returns:
-        The wanted rows that there are, in the order asked for.
-    """
-    found = {row.key: row for row in rows}
-    missing = [] if table_only else [key for key in wanted if key not in found]
-    for place, key in enumerate(missing, start=1):
-        row = wanted[key]()
-        append_line(path, row.model_dump_json())
-        found[row.key] = row
-        said = visible(row.result.error or row.result.summary, one_line=True)
-        sys.stderr.write(f"{place} of {len(missing)}: {row.seconds:.0f} s: {said}\n")
-        sys.stderr.flush()
-    return [found[key] for key in wanted if key in found]
+        return (self.relation, self.content, self.subject_digest, self.effort, self.seed)
 
 
 def run_tool(

@@ -8,7 +8,7 @@ import pytest
 
 from dragoman.core.protocols import ChatReply, ChatRequest
 from dragoman.core.records import ChatIdentity
-from dragoman.evals.captions import WITH_CHAT, WITHOUT_CHAT, Study, Unit, draw, read_rows, run
+from dragoman.evals.captions import WITH_CHAT, WITHOUT_CHAT, Study, Unit, draw, rows_made, run
 from dragoman.evals.captions_table import Row, Value, Variant, column, difference, measured, render
 from dragoman.tools.captioning import readings
 from dragoman.tools.captioning.corpus import Corpus
@@ -52,7 +52,7 @@ def test_every_neuron_gets_a_row_a_variant_and_none_is_made_twice(study, tmp_pat
     path = tmp_path / "rows.jsonl"
     said: list[str] = []
     run(study, path, said.append, until=-1.0, variants=WITHOUT_CHAT)
-    assert read_rows(path, study.made) == []
+    assert rows_made(path, study.made) == []
     rows = run(study, path, said.append, until=math.inf, variants=WITHOUT_CHAT)
     assert {(row.unit, row.variant) for row in rows} == {
         (unit, variant) for unit in ("0.3", "1.7", "1.9") for variant in WITHOUT_CHAT
@@ -64,7 +64,7 @@ def test_every_neuron_gets_a_row_a_variant_and_none_is_made_twice(study, tmp_pat
     assert run(study, path, said.append, until=math.inf, variants=WITHOUT_CHAT) == rows
     assert (path.read_bytes(), len(said)) == (written, n_said)
     assert not {row.variant for row in rows} & set(WITH_CHAT)
-    assert read_rows(path, "another study") == []
+    assert rows_made(path, "another study") == []
 
 
 class Says:

@@ -7,7 +7,7 @@ import pytest
 from dragoman.core.records import Measurement
 from dragoman.evals import correction
 from dragoman.evals.correction import Row, main, render
-from dragoman.evals.rows import read_lines
+from dragoman.evals.rows import read_rows
 from dragoman.tools.subjects.language import LanguageSubject
 
 
@@ -72,7 +72,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     rows.write_text(rows.read_text()[:-20])
     assert main([*arguments, "--seeds", "0", "1"]) == 0
     assert ran[2:] == [("entailment", 0), ("occupations", 1), ("entailment", 1)]
-    kept = read_lines(rows, Row, lambda row: row.key)
+    kept = read_rows(rows, Row)
     assert [(row.part, row.seed) for row in kept] == [ran[0], *ran[2:]]
     assert "| entailment | 1 |" in out.read_text()
     assert main(arguments) == 0

@@ -8,9 +8,9 @@ import pytest
 
 from dragoman.core.records import Experiment, JsonObject, Measurement, ToolResult, Unit
 from dragoman.evals import detection
-from dragoman.evals.detection import Row, main, read_rows, run_row
+from dragoman.evals.detection import Row, main, run_row
 from dragoman.evals.detection_table import beats, render
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append, read_rows
 from dragoman.tools.editing.detection.methods import (
     ANOTHER_ENTITY,
     CONFIDENCE,
@@ -191,5 +191,5 @@ def test_a_relation_that_cannot_be_judged_is_a_row(tmp_path: Path) -> None:
     row = run_row(planted.subject, str(relation), "prior", "quick", 0)
     assert row.result.status == "error"
     assert "at least 6 right and 6 wrong" in str(row.result.error)
-    append_line(tmp_path / "rows.jsonl", row.model_dump_json())
-    assert read_rows(tmp_path / "rows.jsonl") == [row]
+    append(tmp_path / "rows.jsonl", row)
+    assert read_rows(tmp_path / "rows.jsonl", Row) == [row]

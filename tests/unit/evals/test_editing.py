@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from dragoman.core.records import Measurement, Unit
-from dragoman.evals.editing import read_rows
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import fluency_change, missed, render
 from dragoman.evals.editing_why import beside_prompts
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append, read_rows
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, REPLACED
 from dragoman.tools.editing.selection import StrengthTrial, best
 from dragoman.tools.editing.sweep import SweepRow
@@ -156,13 +155,13 @@ def test_edits_stand_beside_prompts_that_say_the_same() -> None:
 
 def test_rows_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    append_line(path, GOOD.model_dump_json())
+    append(path, GOOD)
     with path.open("a") as opened:
         opened.write('{"relation": "cut')
-    assert read_rows(path) == [GOOD]
+    assert read_rows(path, Row) == [GOOD]
     other = GOOD.model_copy(update={"relation": "other"})
-    append_line(path, other.model_dump_json())
-    assert read_rows(path) == [GOOD, other]
+    append(path, other)
+    assert read_rows(path, Row) == [GOOD, other]
 
 
 def test_the_best_strength_is_the_strongest_of_equals() -> None:

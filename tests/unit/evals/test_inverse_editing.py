@@ -3,9 +3,8 @@
 import pytest
 
 from dragoman.core.records import Experiment, Measurement, ToolResult
-from dragoman.evals.inverse_editing import read_rows
 from dragoman.evals.inverse_editing_table import METRICS, balance, render
-from dragoman.evals.rows import append_line
+from dragoman.evals.rows import append, read_rows
 from dragoman.evals.tool_rows import ToolRow
 from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED
 
@@ -96,14 +95,14 @@ def test_a_relation_that_cannot_be_edited_says_why():
 def test_rows_survive_a_line_that_was_cut_off(tmp_path):
     path = tmp_path / "rows.jsonl"
     line = LINEAR.model_dump_json()
-    append_line(path, line)
+    append(path, LINEAR)
     with path.open("a", encoding="utf-8") as opened:
         opened.write(line[: len(line) // 2])
-    assert read_rows(path) == [LINEAR]
+    assert read_rows(path, ToolRow) == [LINEAR]
     other = LINEAR.model_copy(update={"seed": 1})
-    append_line(path, other.model_dump_json())
-    assert read_rows(path) == [LINEAR, other]
+    append(path, other)
+    assert read_rows(path, ToolRow) == [LINEAR, other]
     path.write_text(f"nothing\n{line}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 1 is no row"):
-        read_rows(path)
+        read_rows(path, ToolRow)
     assert ToolRow.model_validate_json(line).key == LINEAR.key

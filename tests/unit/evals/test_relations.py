@@ -7,6 +7,7 @@ import pytest
 from dragoman.core.settings import Settings
 from dragoman.evals import relations
 from dragoman.evals.relations_table import correlation, gather, render
+from dragoman.evals.rows import read_rows
 from dragoman.tools.circuits.trial import CUT
 from dragoman.tools.circuits.trial_record import Outcomes, TrialRecord
 from dragoman.tools.relations import RelationKind
@@ -110,7 +111,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     rows.write_text(rows.read_text()[:-40])
     assert relations.main([*arguments, "--seeds", "0", "1", "2"]) == 0
     assert ran == [0, 1, 1, 2]
-    assert [row.trial.seed for row in relations.read_rows(rows)] == [0, 1, 2]
+    assert [row.trial.seed for row in read_rows(rows, relations.Row)] == [0, 1, 2]
     assert "`one.json`" in out.read_text()
     assert "3 splits" in out.read_text()
     assert relations.main([*arguments, "--seeds", "0", "1", "2", "--table-only"]) == 0
@@ -121,7 +122,7 @@ def test_rows_of_ours_are_those_of_the_checkout_and_a_folders_are_not(tmp_path):
     settings = Settings(home=tmp_path)
     ours = relations._default_rows(settings, None)
     assert ours.parts[-3:] == ("docs", "evals", "relations.jsonl")
-    assert relations.read_rows(ours)
+    assert read_rows(ours, relations.Row)
     assert relations._default_rows(settings, tmp_path).is_relative_to(tmp_path)
 
 
@@ -129,4 +130,4 @@ def test_a_foreign_line_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("nonsense\n{}\n")
     with pytest.raises(ValueError, match="line 1 is no row"):
-        relations.read_rows(path)
+        read_rows(path, relations.Row)
