@@ -11,10 +11,10 @@ all that the rule asks for, but not on one object (or with what it forbids). How
 worded makes no difference.
 
 Three controls. Of the same units with each one's maps dealt to other scenes, of the subject's
-rivals and of what were planted units in the twin (active at places drawn at random, on nothing that
-has a name) every caption is a false claim. Units of a network with random weights may well respond
-to something that has a name: of these a caption is false if on fresh scenes it predicts the unit's
-own activity no better than chance.
+rivals and of what were planted units in the twin (active at places drawn at random, whatever stands
+there: on nothing that has a name) every caption is a false claim. Units of a network with random
+weights may well respond to something that has a name: of these a caption is false if on fresh
+scenes it predicts the unit's own activity no better than chance.
 
 Rows are kept in a folder as they are made, so that a run that was stopped goes on.
 """

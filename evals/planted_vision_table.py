@@ -57,9 +57,9 @@ and its rivals alone: scenes that show all that the rule asks for, but not on on
 what it forbids. Wording makes no difference.
 
 False claims: every caption of units whose maps were dealt to other scenes, of the subject's other
-units (active where an object stands at a few places drawn at random) and of what the twin has in
-the planted units' place; and captions of a network with random weights that on fresh scenes predict
-their unit no better than chance. Intervals are Wilson's, 95%.
+units (active in the middle of whatever stands at a few places drawn at random) and of what the twin
+has in the planted units' place; and captions of a network with random weights that on fresh scenes
+predict their unit no better than chance. Intervals are Wilson's, 95%.
 """
 
 

@@ -29,7 +29,12 @@ PERIOD = 8
 _PLAIN_SHARE = 0.52
 _N_OBJECTS = 2
 _SPACING, _SHIFT = 74, 4
-"""Objects stand on 3 by 3 places so far apart, off them by so much at most."""
+PLACES: tuple[tuple[int, int], ...] = tuple(
+    (SIDE // 2 + row * _SPACING, SIDE // 2 + column * _SPACING)
+    for row in (-1, 0, 1)
+    for column in (-1, 0, 1)
+)
+"""Row and column of where objects stand, off them by 4 pixels at most."""
 _RADIUS, _SQUARE, _TRIANGLE = 22.0, 39.0, 59.3
 """Of the disc, and sides of the other two: each covers 1521 pixels."""
 _JITTER = 8
@@ -60,8 +65,8 @@ def scene(seed: int, number: int) -> Scene:
     pixels = np.full((SIDE, SIDE, 3), BACKGROUND, dtype=np.float64)
     pixels += generator.integers(-_JITTER, _JITTER + 1)
     objects = []
-    for place in generator.permutation(9)[:_N_OBJECTS].tolist():
-        row, column = divmod(place, 3)
+    for place in generator.permutation(len(PLACES))[:_N_OBJECTS].tolist():
+        down, right = PLACES[place]
         shift = generator.uniform(-_SHIFT, _SHIFT, size=2)
         each = SceneObject(
             outline=OUTLINES[int(generator.integers(len(OUTLINES)))],
@@ -71,10 +76,7 @@ def scene(seed: int, number: int) -> Scene:
                 if generator.random() < _PLAIN_SHARE
                 else TEXTURES[int(generator.integers(len(TEXTURES)))]
             ),
-            centre=(
-                SIDE / 2 + (row - 1) * _SPACING + float(shift[0]),
-                SIDE / 2 + (column - 1) * _SPACING + float(shift[1]),
-            ),
+            centre=(down + float(shift[0]), right + float(shift[1])),
         )
         colour = np.array(PALETTE[each.colour]) + generator.integers(-_JITTER, _JITTER + 1, size=3)
         inside = outline(each.outline, each.centre)

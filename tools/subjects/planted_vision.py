@@ -3,8 +3,9 @@
 A small convolutional network, written down and not trained. Its first half measures, at every
 place, colours, stripes by direction and plain outlines; its second half puts them together: each
 planted unit is an "or" of "and"s of measured properties, some of them negated, as two 1 by 1
-convolutions with clipping at 0 and 1. All its other units, the rivals, are active where an object
-stands at one of a few places drawn at random: as often, and on nothing that has a name.
+convolutions with clipping at 0 and 1. All its other units, the rivals, are active in the middle
+of whatever object stands at one of a few places drawn at random, and so on nothing that has a name:
+towards the rim of a place only some outlines would reach.
 
 The *twin* has the same weights with the rows of the last layers exchanged: what was a planted unit
 is now such a rival, and its rivals look at places drawn anew. Whatever a method finds in the
@@ -25,6 +26,7 @@ from dragoman.tools.subjects.planted_scenes import (
     OUTLINES,
     PALETTE,
     PERIOD,
+    PLACES,
     SIDE,
     TEXTURES,
     SceneObject,
@@ -44,7 +46,7 @@ _STRIDE = 4
 _GRID = SIDE // _STRIDE
 _RIVAL_BLOCKS = 14
 _RIVAL_PLACES = (2, 3, 4)
-"""At so many of the 14 by 14 places an object makes a rival active."""
+"""At so many of the nine places an object makes a rival active."""
 
 
 class PlantedVisionUnit(NamedTuple):
@@ -278,10 +280,9 @@ def _rival_maps(generator: np.random.Generator, n_units: int) -> Float[Tensor, "
     chosen = torch.zeros(n_units, _RIVAL_BLOCKS, _RIVAL_BLOCKS)
     for unit in range(n_units):
         n_places = _RIVAL_PLACES[unit % len(_RIVAL_PLACES)]
-        # Objects leave the rim of the picture free.
-        inner = generator.permutation((_RIVAL_BLOCKS - 2) ** 2)[:n_places]
-        down, right = np.divmod(inner, _RIVAL_BLOCKS - 2)
-        chosen[unit, down + 1, right + 1] = 1
+        for place in generator.permutation(len(PLACES))[:n_places].tolist():
+            down, right = (at * _RIVAL_BLOCKS // SIDE for at in PLACES[place])
+            chosen[unit, down, right] = 1
     scale = _GRID // _RIVAL_BLOCKS
     return chosen.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
 

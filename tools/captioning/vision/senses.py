@@ -59,7 +59,8 @@ def _grouped(points: Float[ndarray, "images d"], seed: int) -> ndarray | None:
     if distances.max() == 0:
         return None
     best, value = None, _SEPARATE
-    for n_groups in range(2, MOST + 1):
+    n_distinct = len(np.unique(points.round(6), axis=0))
+    for n_groups in range(2, min(MOST, n_distinct) + 1):
         try:
             _, groups = kmeans2(points, n_groups, minit="++", rng=seed, missing="raise")
         except ClusterError:  # a cluster ran empty: there are not so many
