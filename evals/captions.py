@@ -197,7 +197,10 @@ def run(
     until: float,
     variants: Sequence[Variant],
 ) -> list[Row]:
-    """Make the rows that are lacking, layer by layer, and return all."""
+    """Make the rows that are lacking, layer by layer, and return all.
+
+    All rows of a layer come from one pass, so they are not made one by one.
+    """
     rows = rows_made(path, study.made)
     # A kill may have left half a line.
     write_atomic(path, "".join(_line(row) for row in rows))

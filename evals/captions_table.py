@@ -66,11 +66,6 @@ class Row(EvalRow):
         return (self.made, self.unit, self.variant)
 
     @property
-    def told(self) -> str:
-        """The unit, the variant and the caption."""
-        return f"{self.unit}, {self.variant}: {self.caption or 'no caption'}"
-
-    @property
     def holds(self) -> bool:
         """The caption's detection beats its floor, by the whole interval."""
         found = self.scores.get("detection")

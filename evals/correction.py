@@ -7,6 +7,7 @@ command goes on after the last row.
 """
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -154,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in options.seeds
         for part in options.parts
     }
-    complete(wanted, read_rows(path, Row), path)
-    chosen = [row for row in read_rows(path, Row) if row.seed in options.seeds]
+    chosen = complete(wanted, read_rows(path, Row), path)
     shown = f"--seeds {' '.join(map(str, options.seeds))}"
     text = render(chosen, subject.identity.name, f"python -m dragoman.evals.correction {shown}")
     publish(text, options.out)
@@ -188,4 +188,6 @@ def render(rows: Sequence[Row], subject: str, command: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with contextlib.suppress(KeyboardInterrupt):  # stopped: every finished row is kept
+        sys.exit(main())
+    sys.exit(130)

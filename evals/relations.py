@@ -75,8 +75,9 @@ def run_row(
     twin_of_subject: Callable[[], LanguageSubject | None],
 ) -> Row:
     """One relation on one split, beside the same on a twin with random weights."""
+    twin = twin_of_subject()
     started = time.monotonic()
-    found = run_trial(subject, relation, PLANS[effort], seed, silent, twin=twin_of_subject())
+    found = run_trial(subject, relation, PLANS[effort], seed, silent, twin=twin)
     return Row(
         relation=name,
         kind=relation.kind,

@@ -107,7 +107,7 @@ _INTRODUCTION = """# Relations of {subject}
 
 Linear relational embeddings (Hernandez et al. 2024, arXiv:2308.09124) of every relation: Jacobians
 of leave-one-out prompts, layer, beta and rank chosen on validation facts, all numbers from test
-facts that no choice has seen. *n*: different known test facts over {n_splits} splits; intervals are
+facts that no choice has seen. *n*: different known test facts over {splits}; intervals are
 the wider of Wilson's over facts and Student's over splits. *Best rival*: the strongest of shuffled
 relation, bias alone, logit lens (identity), translation, linear regression, embedding map, majority
 object and random-weight twin. *Whole*: the answer is the object, or begins no other object of the
@@ -133,7 +133,8 @@ def render(
     """The whole page in Markdown; `missing` relations have no row yet."""
     kept = list(rows)
     judged = gather(kept)
-    n_splits = len({trial.seed for _, _, trial in kept})
+    n_seeds = len({trial.seed for _, _, trial in kept})
+    splits = "one split" if n_seeds == 1 else f"{n_seeds} splits"
     lines = [_line(each) for each in judged]
     lines += ["", *_means(judged), "", *_across(judged)]
     lines += ["", *_reasons(judged)]
@@ -149,7 +150,7 @@ def render(
     if n_codes > 1:
         lines += ["", f"The rows were counted by {n_codes} versions of the tools."]
     name = visible(subject, one_line=True)
-    return _INTRODUCTION.format(subject=name, n_splits=n_splits) + "\n".join(lines) + "\n"
+    return _INTRODUCTION.format(subject=name, splits=splits) + "\n".join(lines) + "\n"
 
 
 def _line(judged: Judged) -> str:

@@ -29,12 +29,13 @@ PERIOD = 8
 _PLAIN_SHARE = 0.52
 _N_OBJECTS = 2
 _SPACING, _SHIFT = 74, 4
+"""Pixels from place to place, and by how many an object may stand off its place."""
 PLACES: tuple[tuple[int, int], ...] = tuple(
     (SIDE // 2 + row * _SPACING, SIDE // 2 + column * _SPACING)
     for row in (-1, 0, 1)
     for column in (-1, 0, 1)
 )
-"""Row and column of where objects stand, off them by 4 pixels at most."""
+"""Row and column of where objects stand."""
 _RADIUS, _SQUARE, _TRIANGLE = 22.0, 39.0, 59.3
 """Of the disc, and sides of the other two: each covers 1521 pixels."""
 _JITTER = 8

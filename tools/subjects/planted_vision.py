@@ -7,9 +7,9 @@ convolutions with clipping at 0 and 1. All its other units, the rivals, are acti
 of whatever object stands at one of a few places drawn at random, and so on nothing that has a name:
 towards the rim of a place only some outlines would reach.
 
-The *twin* has the same weights with the rows of the last layers exchanged: what was a planted unit
-is now such a rival, and its rivals look at places drawn anew. Whatever a method finds in the
-subject and in the twin alike, it has not found in the weights.
+The *twin* has the same weights but for the rivals' places, which are drawn anew, and with the rows
+of the last layers exchanged: what was a planted unit is now such a rival. Whatever a method finds
+in the subject and in the twin alike, it has not found in the weights.
 """
 
 from collections.abc import Sequence

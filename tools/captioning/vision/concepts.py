@@ -8,7 +8,7 @@ arXiv:2006.14032) and Network Dissection (Bau et al. 2017, arXiv:1704.05796).
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from dragoman.core.records import Record
 from dragoman.tools.captioning.composition import joined
@@ -69,6 +69,12 @@ class Object(Record):
 
     op: Literal["object"] = "object"
     of: Annotated[Colour | Texture, Field(discriminator="op")]
+
+    @model_validator(mode="after")
+    def _known(self) -> "Object":
+        if isinstance(self.of, Texture) and self.of.name not in objects.TEXTURES:
+            raise ValueError(f"no object has the texture {self.of.name!r}")
+        return self
 
 
 Local: TypeAlias = Annotated[
@@ -253,8 +259,19 @@ _HEADSHIP: tuple[type[Record], ...] = (
 )
 
 
+_OF_OBJECTS: tuple[type[Record], ...] = (Shape, Object)
+_OF_PATCHES: tuple[type[Record], ...] = (Colour, Toned, Texture)
+
+
 def _conjunction(parts: Sequence[Concept]) -> str:
-    """The most concrete part is the noun; the others stand before it or after it."""
+    """The most concrete part is the noun; the others stand before it or after it.
+
+    "Red circles" are red as a whole. What is said of the place alone is said apart: "red areas of
+    circles".
+    """
+    here = [part for part in parts if isinstance(part, _OF_PATCHES)]
+    if here and any(isinstance(part, _OF_OBJECTS) for part in parts):
+        return f"{phrase(_all(here))} of {phrase(_all([p for p in parts if p not in here]))}"
     ranks = {kind: rank for rank, kind in enumerate(_HEADSHIP)}
     head, *rest = sorted(parts, key=lambda part: ranks[type(part)])
     before = [word for part in rest if (word := _adjective(part)) is not None]
@@ -265,16 +282,22 @@ def _conjunction(parts: Sequence[Concept]) -> str:
     else:
         rest_after = [part for part in rest if _adjective(part) is None]
     words = " ".join([*reversed(before), noun])
-    after = [_qualifier(part) for part in rest_after]
+    after = [_qualifier(part, head) for part in rest_after]
     return f"{words} {_listed(after, 'and')}" if after else words
 
 
-def _qualifier(concept: Concept) -> str:
+def _all(parts: Sequence[Concept]) -> Concept:
+    return parts[0] if len(parts) == 1 else Both(of=tuple(parts))
+
+
+def _qualifier(concept: Concept, head: Concept) -> str:
     match concept:
         case Not(of=Somewhere(of=inner)):
             return f"in images without {phrase(inner)}"
         case Not(of=inner):
-            word = _adjective(inner)
+            # An object that is not red may have a red place, and a red place be of no red object.
+            apart = isinstance(inner, _OF_OBJECTS) != isinstance(head, _OF_OBJECTS)
+            word = None if apart else _adjective(inner)
             return f"that are not {word or phrase(inner)}"
         case Somewhere(of=inner):
             return f"in images with {phrase(inner)}"

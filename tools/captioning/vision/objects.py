@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, UInt8
 from numpy import ndarray
+from scipy import ndimage
 
 from dragoman.tools.captioning.vision import colours
 from dragoman.tools.captioning.vision.areas import areas, patches_of, standing_out
@@ -21,6 +22,8 @@ _SMALLEST = 150
 """Pixels: of less no texture can be told."""
 _COLOUR_SHARE = 0.3
 """Share of an object's pixels that a colour has to have: of stripes there are two."""
+_RIM = 2
+"""Pixels at an object's outline that blend with what is behind it: they are no texture of its."""
 
 
 def objects(
@@ -32,12 +35,15 @@ def objects(
     """
     coloured = np.zeros((GRID, GRID, len(colours.NAMES)), dtype=bool)
     textured = np.zeros((GRID, GRID, len(TEXTURES)), dtype=bool)
+    image = view.astype(np.float32) / 255
     for area in areas(standing_out(names), _SMALLEST):
         patches = patches_of(area.pixels)
         inside = np.zeros(SIDE * SIDE, dtype=bool)
         inside[area.pixels] = True
         coloured[patches] |= _colours(names.ravel()[area.pixels])
-        textured[patches] |= texture_within(view, inside.reshape(SIDE, SIDE), patches)[_OF_OBJECTS]
+        core = ndimage.binary_erosion(inside.reshape(SIDE, SIDE), iterations=_RIM, border_value=1)
+        if core.sum() >= _SMALLEST / 2:
+            textured[patches] |= texture_within(image, core, patches)[_OF_OBJECTS]
     return coloured, textured
 
 

@@ -47,7 +47,7 @@ _COLOUR_SHARE = 0.4
 _BRIGHT, _DARK, _VIVID = 0.85, 0.3, 0.15
 """Mean lightness, mean lightness and mean chroma in OKLab."""
 _KIND_PROBABILITY, _CLASS_PROBABILITY = 0.5, 0.3
-_VERSION = "3"
+_VERSION = "4"
 """Of what is kept: a change of any concept's definition changes it."""
 
 
@@ -59,7 +59,7 @@ class _Columns(NamedTuple):
     textures: Bool[ndarray, "images patches textures"]
     shapes: Bool[ndarray, "images patches shapes"]
     object_colours: Bool[ndarray, "images patches colours"]
-    object_textures: Bool[ndarray, "images patches textures"]
+    object_textures: Bool[ndarray, "images patches object_textures"]
     kinds: Bool[ndarray, "images patches kinds"]
     classes: npt.NDArray[np.int16]
     """[images, patches, TOP]; -1 where nothing is probable enough."""
@@ -115,7 +115,7 @@ class PatchTable:
     def descriptions(
         self, at: Bool[ndarray, "images patches"]
     ) -> Float[ndarray, "images concepts"]:
-        """The share of each image's patches `at` that has each colour, texture, shape and kind."""
+        """The share of each image's patches `at` at which each concept holds, classes left out."""
         parts = self.columns[:-1]
         held = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
         weights = at / np.maximum(at.sum(axis=1, keepdims=True), 1)

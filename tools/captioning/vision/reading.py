@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from dragoman.tools.captioning.vision import colours, shapes, textures
+from dragoman.tools.captioning.vision import colours, objects, shapes, textures
 from dragoman.tools.captioning.vision.concepts import (
     TONES,
     Colour,
     Concept,
     Not,
+    Object,
     OfClass,
     Shape,
     Texture,
@@ -34,6 +35,8 @@ _EMPTY = re.compile(
 )
 _ALTERNATIVES = re.compile(r"\s*(?:,? or |;|, )\s*")
 _NEGATION = re.compile(r"\b(?:that are not|which are not|but not|without|not)\b")
+_OF = re.compile(r"\bof\b")
+_PLACE = re.compile(r"\b(?:area|region|part|patch|surface|texture)(?:s|es)?\b")
 _SYNONYMS = {
     "gray": "grey",
     "cyan": "turquoise",
@@ -85,7 +88,9 @@ def named_in(text: str) -> tuple[str, ...]:
     while start < len(words):
         end = _end_of_name(words, start)
         if end > start:
-            found[phrase(_named()[" ".join(words[start:end])])] = None
+            concept = _named()[" ".join(words[start:end])]
+            # "A red thing" and "a red ball" agree on red.
+            found[phrase(concept.of if isinstance(concept, Object) else concept)] = None
         start = max(end, start + 1)
     return tuple(found)
 
@@ -93,9 +98,19 @@ def named_in(text: str) -> tuple[str, ...]:
 def _conjunction(text: str) -> Concept | None:
     """'striped circles that are not red': all that is said of one thing."""
     said, *denied = _NEGATION.split(text)
-    found = _atoms(said)
+    # "Red areas of striped circles": the place is red, the circle striped.
+    *places, thing = _OF.split(said)
+    found = _atoms(thing)
     if not found:
         return None
+    is_object = any(isinstance(each, Shape | Object) for each in found)
+    if is_object:
+        found = [_of_the_whole(each) for each in found]
+    for place in places:
+        here = _atoms(place)
+        if here is None:
+            return None
+        found = [*here, *found]
     whole = found[0]
     for each in found[1:]:
         whole = both(whole, each)
@@ -103,9 +118,20 @@ def _conjunction(text: str) -> Concept | None:
         lacking = _atoms(words)
         if not lacking:
             return None
+        if is_object and not _PLACE.search(words):
+            lacking = [_of_the_whole(each) for each in lacking]
         for each in lacking:
             whole = both(whole, Not(of=each))
     return whole
+
+
+def _of_the_whole(concept: Concept) -> Concept:
+    """What is said of an object: the colour or texture that it has as a whole."""
+    if isinstance(concept, Colour) or (
+        isinstance(concept, Texture) and concept.name in objects.TEXTURES
+    ):
+        return Object(of=concept)
+    return concept
 
 
 def _atoms(text: str) -> list[Concept] | None:

@@ -59,6 +59,7 @@ def _grouped(points: Float[ndarray, "images d"], seed: int) -> ndarray | None:
     if distances.max() == 0:
         return None
     best, value = None, _SEPARATE
+    # Of points that lie on fewer spots than there are groups some group runs empty.
     n_distinct = len(np.unique(points.round(6), axis=0))
     for n_groups in range(2, min(MOST, n_distinct) + 1):
         try:

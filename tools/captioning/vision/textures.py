@@ -62,15 +62,15 @@ def textures(view: UInt8[ndarray, "224 224 3"]) -> Bool[ndarray, "14 14 textures
 
 
 def texture_within(
-    view: UInt8[ndarray, "224 224 3"],
+    image: Float[ndarray, "224 224 3"],
     inside: Bool[ndarray, "224 224"],
     patches: Bool[ndarray, "14 14"],
 ) -> Bool[ndarray, " textures"]:
     """Which of `NAMES` an area has, whatever is around it.
 
     The windows around its `patches` are taken as far as they lie in it, and count by how far.
+    Colours are in 0..1; some pixel has to be `inside`.
     """
-    image = view.astype(np.float32) / 255
     mean = image[inside].mean(axis=0)
     members = _windows(inside.astype(np.float32)[..., None], "constant")[patches]
     windows = _windows((image - mean) * inside[..., None], "constant")[patches]

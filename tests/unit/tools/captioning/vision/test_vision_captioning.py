@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jaxtyping import UInt8
 from numpy import ndarray
 
 from dragoman.core.records import ToolResult
@@ -42,6 +43,9 @@ from dragoman.tools.subjects.planted_scenes import PALETTE, TEXTURES, scene
 from .conftest import COLOURS, N_UNITS, Gallery
 
 Call = Callable[..., ToolResult]
+RED = Colour(name="red")
+RED_OBJECT = Object(of=RED)
+STRIPED_OBJECT = Object(of=Texture(name="stripes"))
 
 
 @pytest.fixture
@@ -193,15 +197,15 @@ def test_what_a_proposer_says_takes_part_and_what_cannot_be_read_counts(gallery:
 @pytest.mark.parametrize(
     ("words", "concept"),
     [
-        ("red circles", both(Colour(name="red"), Shape(name="circle"))),
+        ("red circles", both(RED_OBJECT, Shape(name="circle"))),
         ("A photo of vertical stripes.", Texture(name="vertical stripes")),
-        ("striped red objects", both(Texture(name="stripes"), Object(of=Colour(name="red")))),
+        ("striped red objects", both(Object(of=Texture(name="stripes")), RED_OBJECT)),
         ("a checkered object", Object(of=Texture(name="checks"))),
         ("traffic lights", OfClass(index=920)),
         ("blue things or squares", either(Colour(name="blue"), Shape(name="square"))),
         (
             "circles that are not red",
-            both(Shape(name="circle"), Not(of=Colour(name="red"))),
+            both(Shape(name="circle"), Not(of=RED_OBJECT)),
         ),
     ],
 )
@@ -220,6 +224,47 @@ def test_our_own_phrases_are_read_back() -> None:
     for concept in every:
         assert read(phrase(concept)) == concept
         assert CONCEPT.validate_json(concept.model_dump_json()) == concept
+
+
+@pytest.mark.parametrize(
+    ("concept", "words"),
+    [
+        (both(RED_OBJECT, STRIPED_OBJECT), "striped red objects"),
+        (both(STRIPED_OBJECT, Shape(name="circle")), "striped circles"),
+        (both(RED, Shape(name="circle")), "red areas of circles"),
+        (both(both(RED, RED_OBJECT), Shape(name="circle")), "red areas of red circles"),
+        (both(RED, Not(of=RED_OBJECT)), "red areas that are not red objects"),
+        (both(RED_OBJECT, Not(of=RED)), "red objects that are not red areas"),
+        (both(Shape(name="circle"), Not(of=STRIPED_OBJECT)), "circles that are not striped"),
+    ],
+)
+def test_what_is_said_of_objects_and_of_places_is_told_apart(concept: Concept, words: str) -> None:
+    assert phrase(concept) == words
+    assert read(words) == concept
+
+
+def test_no_object_has_an_edge_for_its_texture() -> None:
+    with pytest.raises(ValueError, match="no object has the texture 'vertical edges'"):
+        Object(of=Texture(name="vertical edges"))
+
+
+def smooth_disc(radius: float, row: float) -> UInt8[ndarray, "224 224 3"]:
+    """A red disc on grey whose outline blends over two pixels, as in a photograph."""
+    down, right = np.mgrid[:224, :224]
+    blend = np.clip((radius - np.hypot(down - row, right - 112)) / 2 + 0.5, 0, 1)[..., None]
+    pixels = blend * np.array([220, 30, 30]) + (1 - blend) * 190
+    return pixels.astype(np.uint8)
+
+
+def test_a_blended_outline_is_no_texture_and_the_rim_of_an_image_no_matter() -> None:
+    # In the middle, cut by the image's rim, and larger than any object is taken to be.
+    views = [smooth_disc(40, 112), smooth_disc(40, 0), smooth_disc(100, 112)]
+    table = patch_table([*views, np.full((224, 224, 3), 90, np.uint8)], labeller=None)
+    smooth_red = both(RED_OBJECT, Object(of=Texture(name="smooth")))
+    assert (table.counts(smooth_red) > 0).tolist() == [True, True, False, False]
+    assert table.counts(Object(of=Texture(name="fine grain"))).tolist() == [0, 0, 0, 0]
+    # An outline that the image cuts off is none.
+    assert (table.counts(Shape(name="circle")) > 0).tolist()[:2] == [True, False]
 
 
 def test_what_an_object_has_is_read_over_the_whole_of_it() -> None:
