@@ -156,7 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for name in options.relations
     }
-    # Of a relation judged and then swept the latest row counts, the swept one.
     chosen = complete(
         wanted,
         read_rows(path, Row),
@@ -170,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in chosen
             if missed(row) and not (row.refused or row.sweep)
         }
-        complete(swept, [], path)
-        chosen = complete(wanted, read_rows(path, Row), path, table_only=True)
+        latest = {row.key: row for row in [*chosen, *complete(swept, [], path)]}
+        chosen = list(latest.values())
     if not chosen:
         sys.stderr.write("no row to make a table of\n")
         return 1

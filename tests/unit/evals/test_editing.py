@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 
 from dragoman.core.records import Measurement, Unit
+from dragoman.evals import editing
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import fluency_change, missed, render
 from dragoman.evals.editing_why import beside_prompts
 from dragoman.evals.rows import append, read_rows
+from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.directions import EDITED, NO_EDIT, REPLACED
 from dragoman.tools.editing.selection import StrengthTrial, best
 from dragoman.tools.editing.sweep import SweepRow
+from dragoman.tools.relations import load_relation
+from dragoman.tools.subjects.language import LanguageSubject
 
 
 def _measured(
@@ -171,3 +175,44 @@ def test_the_best_strength_is_the_strongest_of_equals() -> None:
 def test_what_does_not_hold_is_no_choice_while_anything_holds() -> None:
     assert best([_trial(1.0, 0.2), _trial(0.5, 0.9, efficacy=0.9)]).strength == 1.0
     assert best([_trial(1.0, 0.2, efficacy=0.9), _trial(0.5, 0.9, efficacy=0.8)]).strength == 0.5
+
+
+def test_what_is_missing_is_judged_and_then_swept_where_it_misses_a_goal(
+    tiny_subject: LanguageSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def judge(ctx: ToolContext, name: str, plan: object) -> Row:
+        ran.append(f"judge {name}")
+        known = {
+            "relation": name,
+            "content": load_relation(name).content_id(),
+            "subject_digest": ctx.subject.identity.digest,
+            "seed": ctx.seed,
+        }
+        # Of nouns nothing could be measured; adjectives reach everything.
+        return GOOD.model_copy(update=known | ({"measurements": ()} if "noun" in name else {}))
+
+    def add_sweep(ctx: ToolContext, row: Row, plan: object) -> Row:
+        ran.append(f"sweep {row.relation}")
+        trials = (_trial(1.0, 0.5),)
+        layer = SweepRow(layer=1, editor=trials, mean_difference=trials)
+        return row.model_copy(update={"sweep": (layer,)})
+
+    monkeypatch.setattr(editing, "load_subject", lambda name, settings: tiny_subject)
+    monkeypatch.setattr(editing, "judge", judge)
+    monkeypatch.setattr(editing, "add_sweep", add_sweep)
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "page.md"
+    arguments = ["noun_plural", "adj_antonym", "--rows", str(rows), "--out", str(out)]
+    assert editing.main([*arguments, "--table-only"]) == 1
+    assert editing.main([*arguments, "--no-sweep", "--at-most", "1"]) == 0
+    assert ran == ["judge noun_plural"]
+    assert editing.main(arguments) == 0
+    assert ran[1:] == ["judge adj_antonym", "sweep noun_plural"]
+    page = out.read_text()
+    assert page.index("`noun_plural`") < page.index("`adj_antonym`")
+    # Nothing is done twice, and of two rows of a relation the swept one is shown.
+    assert editing.main(arguments) == 0
+    assert len(ran) == 3
+    assert [bool(row.sweep) for row in read_rows(rows, Row)] == [True, False]
+    assert out.read_text() == page
