@@ -16,18 +16,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
 from dragoman.agent.choose_chat import choose_chat
-from dragoman.core.escaping import visible, well_formed
+from dragoman.core.escaping import well_formed
 from dragoman.core.files import write_atomic
 from dragoman.core.protocols import ChatModel
 from dragoman.core.records import canonical_json, content_id
 from dragoman.core.settings import Settings, load_settings
 from dragoman.evals.captions_table import METRICS, Row, Value, Variant, render
 from dragoman.evals.rows import read_rows
+from dragoman.evals.telling import publish, say
 from dragoman.tools.captioning.assessment import Assessor, said_of
 from dragoman.tools.captioning.bench import Asked, Bench, lay_out_layers
 from dragoman.tools.captioning.captioner import Candidate, Captioner
@@ -269,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     until = time.monotonic() + 60 * options.minutes
     settings = load_settings()
     subject = load_smollm2(settings.weights_folder)
-    report = partial(_say, sys.stderr)
+    report = partial(say, sys.stderr)
     every = draw(subject.n_layers, subject.d_mlp, N_UNITS, SEED)
     chat = choose_chat(options.chat, settings, report)
     try:
@@ -283,15 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chat is not None:
             chat.close()
     page = render(rows, corpus.description, N_UNITS, cost_of(study.answers))
-    if options.out is not None:
-        write_atomic(options.out, page)
-    _say(sys.stdout, page)
+    publish(page, options.out)
     return 0
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.circuit_speed_rivals import (
     edit_one_by_one,
@@ -29,6 +28,7 @@ from dragoman.evals.circuit_speed_rivals import (
     read_one_by_one,
     run_library,
 )
+from dragoman.evals.telling import publish
 from dragoman.tools.circuits.approximation import estimate_from, invert
 from dragoman.tools.circuits.causality import Bench, Pairs, pair_up
 from dragoman.tools.circuits.jacobian import COPIES
@@ -264,9 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=torch.get_num_threads(),
     )
     text = head + "\n".join(_line(row) for row in rows) + f"\n\nMade by `{command}`.\n"
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 0 if all(row.met for row in rows) else 1
 
 
@@ -285,11 +283,6 @@ def _line(row: Row) -> str:
         f"| {row.what} | {row.ours:.2f} | {row.theirs:.1f} | {row.ratio:.1f} | {row.goal} "
         f"| {met} | {row.remark} |"
     )
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

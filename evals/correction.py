@@ -19,7 +19,8 @@ from dragoman.core.escaping import visible
 from dragoman.core.protocols import silent
 from dragoman.core.records import Measurement
 from dragoman.core.settings import Settings
-from dragoman.evals.rows import EvalRow, complete, kept_rows, publish, read_rows
+from dragoman.evals.rows import EvalRow, complete, kept_rows, read_rows
+from dragoman.evals.telling import publish
 from dragoman.tools.editing.biographies import load_occupations
 from dragoman.tools.editing.detection.correction import corrected, measure_correction
 from dragoman.tools.editing.detection.editors import train_directions

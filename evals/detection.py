@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.detection_table import render
-from dragoman.evals.rows import complete, kept_rows, publish, read_rows
+from dragoman.evals.rows import complete, kept_rows, read_rows
+from dragoman.evals.telling import publish
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.editing.detection.questions import Question
 from dragoman.tools.editing.detection.tool import detect_errors

@@ -19,7 +19,8 @@ from dragoman.core.errors import ToolError
 from dragoman.core.settings import Settings
 from dragoman.evals.editing_row import Row
 from dragoman.evals.editing_table import missed, render
-from dragoman.evals.rows import complete, kept_rows, publish, read_rows
+from dragoman.evals.rows import complete, kept_rows, read_rows
+from dragoman.evals.telling import publish
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.evaluation import evaluate, held_out_records
 from dragoman.tools.editing.fitting import Plan

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dragoman.core.settings import Settings
 from dragoman.evals.inverse_editing_table import render
-from dragoman.evals.rows import complete, kept_rows, publish, read_rows
+from dragoman.evals.rows import complete, kept_rows, read_rows
+from dragoman.evals.telling import publish
 from dragoman.evals.tool_rows import ToolRow, run_tool
 from dragoman.tools.circuits.edit_tool import edit_through_relation
 from dragoman.tools.relations import load_relation

@@ -13,16 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.records import Measurement, ToolResult
 from dragoman.evals.planted_table import Row, Table, render
+from dragoman.evals.telling import publish, say
 from dragoman.tools import statistics
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.circuits.jacobian import expand
@@ -273,19 +271,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in options.seeds:
         with tempfile.TemporaryDirectory(prefix="dragoman-planted-") as folder:
             home = Path(folder)
-            tables.append(evaluate(seed, options.effort, home, partial(_say, sys.stderr)))
+            tables.append(evaluate(seed, options.effort, home, partial(say, sys.stderr)))
     seeds = " ".join(map(str, options.seeds))
     command = f"python -m dragoman.evals.planted --seeds {seeds} --effort {options.effort}"
     text = render(tables, command, time.monotonic() - started)
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 1 if any(table.faults for table in tables) else 0
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

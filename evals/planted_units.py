@@ -25,16 +25,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
 from dragoman.evals.planted_units_table import Outcome, Run, Trial, render, render_tuning
+from dragoman.evals.telling import publish, say
 from dragoman.tools.captioning import senses
 from dragoman.tools.captioning.assessment import Assessment, Assessor, said_of
 from dragoman.tools.captioning.bar import Bar
@@ -353,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reader = load_smollm2(settings.weights_folder)
     priors = partial(log_priors, reader)
     started = time.monotonic()
-    report = partial(_say, sys.stderr)
+    report = partial(say, sys.stderr)
     with tempfile.TemporaryDirectory(prefix="dragoman-planted-units-") as folder:
         home = Path(folder)
         if options.tune:
@@ -366,15 +365,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 laboratory = Laboratory(seed, home, settings, options.documents)
                 trials.append(evaluate(laboratory, priors, report, ablate=not options.no_ablation))
             text, reached = render(trials, options.documents, time.monotonic() - started)
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 0 if reached else 1
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

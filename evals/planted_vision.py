@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -36,12 +36,12 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
 
-from dragoman.core.escaping import visible
 from dragoman.core.files import write_atomic
 from dragoman.core.records import Record, content_id
 from dragoman.core.settings import Settings
 from dragoman.evals.planted_vision_table import Outcome, Trial, render
 from dragoman.evals.planted_vision_truth import balanced_accuracy, rival, truth
+from dragoman.evals.telling import publish, say
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.scoring import detect, scorable
 from dragoman.tools.captioning.vision.bench import VisionBench, bench_of, split_of
@@ -353,20 +353,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
     rows = options.rows or Settings().cache_folder / "evals" / "planted_vision"
-    report = partial(_say, sys.stderr)
+    report = partial(say, sys.stderr)
     trials = []
     for seed in options.seeds:
         trials.append(evaluate(seed, rows, options.scenes, options.fresh, report))
     text, reached = render(trials, options.scenes, options.fresh)
-    if options.out is not None:
-        write_atomic(options.out, text)
-    _say(sys.stdout, text)
+    publish(text, options.out)
     return 0 if reached else 1
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TextIO
 
 from dragoman.core.errors import ToolError
-from dragoman.core.escaping import visible
 from dragoman.core.protocols import silent
 from dragoman.core.settings import Settings
 from dragoman.evals.relations_table import render
-from dragoman.evals.rows import EvalRow, complete, kept_rows, publish, read_rows
+from dragoman.evals.rows import EvalRow, complete, kept_rows, read_rows
+from dragoman.evals.telling import publish, say
 from dragoman.tools.circuits.study import PLANS
 from dragoman.tools.circuits.trial import run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
@@ -91,7 +91,7 @@ def run_row(
 
 
 def find_relations(
-    names: Sequence[str], folder: Path | None, say: TextIO
+    names: Sequence[str], folder: Path | None, stream: TextIO
 ) -> Iterator[tuple[str, Relation]]:
     """Ours (or those named) and all files in `folder`; a bad file is told of and left out."""
     if names or folder is None:
@@ -103,7 +103,7 @@ def find_relations(
         try:
             yield str(path.relative_to(folder)), load_relation(str(path))
         except ToolError as error:
-            _say(say, f"left out: {error}")
+            say(stream, f"left out: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     chosen = complete(wanted, read_rows(path, Row), path, table_only=options.table_only)
     if not chosen:
-        _say(sys.stderr, "no row to make a table of")
+        say(sys.stderr, "no row to make a table of")
         return 1
     command = " ".join(["python -m dragoman.evals.relations", *_shown(options)])
     text = render(
@@ -163,11 +163,6 @@ def _shown(options: argparse.Namespace) -> list[str]:
         shown.append(f"--subject {Path(options.subject).name}")
     seeds = " ".join(map(str, options.seeds))
     return [*shown, f"--seeds {seeds}", f"--effort {options.effort}"]
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{visible(text)}\n")
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.records import Record
 from dragoman.core.settings import Settings
 
@@ -108,11 +107,3 @@ def complete(
         sys.stderr.write(f"{place} of {len(missing)}: {visible(row.told, one_line=True)}\n")
         sys.stderr.flush()
     return [found[key] for key in wanted if key in found]
-
-
-def publish(text: str, out: Path | None) -> None:
-    """Print a finished table, and write it to `out` if a file was named."""
-    if out is not None:
-        write_atomic(out, text)
-    sys.stdout.write(f"{visible(text)}\n")
-    sys.stdout.flush()

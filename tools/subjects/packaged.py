@@ -54,7 +54,7 @@ def load_smollm2(weights_folder: Path) -> LanguageSubject:
 def quieten() -> None:
     """Keep the library's bars and loading tables off the terminal: faults are raised instead."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped in transformers
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped in transformers
 
 
 def _convert(gguf: Path, target: Path) -> None:

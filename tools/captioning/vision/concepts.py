@@ -6,6 +6,7 @@ arXiv:2006.14032) and Network Dissection (Bau et al. 2017, arXiv:1704.05796).
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -271,7 +272,8 @@ def _conjunction(parts: Sequence[Concept]) -> str:
     """
     here = [part for part in parts if isinstance(part, _OF_PATCHES)]
     if here and any(isinstance(part, _OF_OBJECTS) for part in parts):
-        return f"{phrase(_all(here))} of {phrase(_all([p for p in parts if p not in here]))}"
+        thing = reduce(both, (part for part in parts if part not in here))
+        return f"{phrase(reduce(both, here))} of {phrase(thing)}"
     ranks = {kind: rank for rank, kind in enumerate(_HEADSHIP)}
     head, *rest = sorted(parts, key=lambda part: ranks[type(part)])
     before = [word for part in rest if (word := _adjective(part)) is not None]
@@ -284,10 +286,6 @@ def _conjunction(parts: Sequence[Concept]) -> str:
     words = " ".join([*reversed(before), noun])
     after = [_qualifier(part, head) for part in rest_after]
     return f"{words} {_listed(after, 'and')}" if after else words
-
-
-def _all(parts: Sequence[Concept]) -> Concept:
-    return parts[0] if len(parts) == 1 else Both(of=tuple(parts))
 
 
 def _qualifier(concept: Concept, head: Concept) -> str:

@@ -12,7 +12,7 @@ from numpy import ndarray
 from scipy import ndimage
 
 from dragoman.tools.captioning.vision import colours
-from dragoman.tools.captioning.vision.areas import areas, patches_of, standing_out
+from dragoman.tools.captioning.vision.areas import areas, patches_of
 from dragoman.tools.captioning.vision.textures import GRID, NAMES, SIDE, texture_within
 
 TEXTURES: tuple[str, ...] = tuple(name for name in NAMES if not name.endswith("edges"))
@@ -27,16 +27,19 @@ _RIM = 2
 
 
 def objects(
-    view: UInt8[ndarray, "224 224 3"], names: UInt8[ndarray, "224 224"]
+    view: UInt8[ndarray, "224 224 3"],
+    names: UInt8[ndarray, "224 224"],
+    apart: Bool[ndarray, "224 224"],
 ) -> tuple[Bool[ndarray, "14 14 colours"], Bool[ndarray, "14 14 textures"]]:
     """Which colours and textures the objects have that stand at each patch.
 
-    `names` has the name of every pixel's colour, by its place in `colours.NAMES`.
+    `names` has the name of every pixel's colour, by its place in `colours.NAMES`; objects are the
+    connected areas of `apart`, which stands out from the background.
     """
     coloured = np.zeros((GRID, GRID, len(colours.NAMES)), dtype=bool)
     textured = np.zeros((GRID, GRID, len(TEXTURES)), dtype=bool)
     image = view.astype(np.float32) / 255
-    for area in areas(standing_out(names), _SMALLEST):
+    for area in areas(apart, _SMALLEST):
         patches = patches_of(area.pixels)
         inside = np.zeros(SIDE * SIDE, dtype=bool)
         inside[area.pixels] = True

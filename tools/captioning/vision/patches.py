@@ -19,6 +19,7 @@ from PIL import Image
 from dragoman.core.files import write_atomic
 from dragoman.tools.captioning.composition import Column
 from dragoman.tools.captioning.vision import colours, objects, shapes, textures
+from dragoman.tools.captioning.vision.areas import standing_out
 from dragoman.tools.captioning.vision.concepts import (
     TONES,
     Both,
@@ -219,12 +220,14 @@ def _measured(views: UInt8[ndarray, "images 224 224 3"], labeller: Labeller | No
         labels = labeller.places(views)
         seen = labels.kinds > _KIND_PROBABILITY
         classes = np.where(labels.top_probability > _CLASS_PROBABILITY, labels.top, -1)
-    of_objects = [objects.objects(view, each) for view, each in zip(views, names, strict=True)]
+    apart = [standing_out(each) for each in names]
+    of_shapes = [shapes.shapes(*each) for each in zip(names, apart, strict=True)]
+    of_objects = [objects.objects(*each) for each in zip(views, names, apart, strict=True)]
     return _Columns(
         colours=(_patch_means(one_hot) > _COLOUR_SHARE).reshape(flat),
         tones=tones.reshape(flat),
         textures=np.stack([textures.textures(view) for view in views]).reshape(flat),
-        shapes=np.stack([shapes.shapes(each) for each in names]).reshape(flat),
+        shapes=np.stack(of_shapes).reshape(flat),
         object_colours=np.stack([each for each, _ in of_objects]).reshape(flat),
         object_textures=np.stack([each for _, each in of_objects]).reshape(flat),
         kinds=seen.reshape(flat),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from dragoman.tools.captioning.vision import colours, objects, shapes, textures
+from dragoman.tools.captioning.vision import colours, shapes, textures
 from dragoman.tools.captioning.vision.concepts import (
     TONES,
     Colour,
@@ -127,11 +127,7 @@ def _conjunction(text: str) -> Concept | None:
 
 def _of_the_whole(concept: Concept) -> Concept:
     """What is said of an object: the colour or texture that it has as a whole."""
-    if isinstance(concept, Colour) or (
-        isinstance(concept, Texture) and concept.name in objects.TEXTURES
-    ):
-        return Object(of=concept)
-    return concept
+    return next((each for each in objects_known() if each.of == concept), concept)
 
 
 def _atoms(text: str) -> list[Concept] | None:

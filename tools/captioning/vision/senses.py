@@ -56,8 +56,6 @@ def _points(descriptions: Float[ndarray, "images concepts"]) -> Float[ndarray, "
 def _grouped(points: Float[ndarray, "images d"], seed: int) -> ndarray | None:
     """The clustering into two or three that separates best; None where none does."""
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    if distances.max() == 0:
-        return None
     best, value = None, _SEPARATE
     # Of points that lie on fewer spots than there are groups some group runs empty.
     n_distinct = len(np.unique(points.round(6), axis=0))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from dragoman.tools.captioning.vision.areas import Area, areas, patches_of, standing_out
+from dragoman.tools.captioning.vision.areas import Area, areas, patches_of
 from dragoman.tools.captioning.vision.textures import GRID, PATCH, SIDE
 
 NAMES: tuple[str, ...] = ("circle", "ellipse", "square", "rectangle", "triangle", "bar", "dots")
@@ -30,11 +30,13 @@ class _Dot(NamedTuple):
     centre: tuple[float, float]
 
 
-def shapes(names: UInt8[ndarray, "224 224"]) -> Bool[ndarray, "14 14 shapes"]:
-    """Which of `NAMES` stand at each patch, given the name of every pixel's colour."""
+def shapes(
+    names: UInt8[ndarray, "224 224"], apart: Bool[ndarray, "224 224"]
+) -> Bool[ndarray, "14 14 shapes"]:
+    """Which of `NAMES` stand at each patch, given every pixel's colour name and what stands out."""
     found = np.zeros((GRID, GRID, len(NAMES)), dtype=bool)
     dots: list[_Dot] = []
-    for area in _whole_areas(names):
+    for area in _whole_areas(names, apart):
         rows, columns = np.divmod(area.pixels, SIDE)
         shape = _shape(rows, columns)
         if shape is None:
@@ -47,9 +49,11 @@ def shapes(names: UInt8[ndarray, "224 224"]) -> Bool[ndarray, "14 14 shapes"]:
     return found
 
 
-def _whole_areas(names: UInt8[ndarray, "224 224"]) -> Iterator[Area]:
+def _whole_areas(
+    names: UInt8[ndarray, "224 224"], apart: Bool[ndarray, "224 224"]
+) -> Iterator[Area]:
     """Those of each colour, and of what has a pattern and so no colour of its own."""
-    for inside in (*(names == colour for colour in np.unique(names)), standing_out(names)):
+    for inside in (*(names == colour for colour in np.unique(names)), apart):
         yield from (area for area in areas(inside, _SPECK) if area.whole)
 
 
