@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.protocols import silent
 from dragoman.core.settings import Settings
+from dragoman.evals.telling import publish
 from dragoman.tools.context import ToolContext
 from dragoman.tools.editing.detection.detector import Detector
 from dragoman.tools.editing.detection.reading import AT_ONCE
@@ -153,9 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (options.facts, options.singles) != (N_FACTS, N_SINGLES):
         command += f" --facts {options.facts} --singles {options.singles}"
     text = render(found, subject.identity.name, relation.name, command)
-    if options.out is not None:
-        write_atomic(options.out, text)
-    sys.stdout.write(visible(text))
+    publish(text, options.out)
     return 0 if found.good else 1
 
 

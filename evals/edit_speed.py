@@ -22,8 +22,8 @@ from typing import NamedTuple
 import torch
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.settings import Settings
+from dragoman.evals.telling import publish
 from dragoman.tools.editing.cached import PromptCache
 from dragoman.tools.editing.editor import edit_at_entity, read_records
 from dragoman.tools.editing.editors.base import Editor
@@ -191,9 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for way in WAYS
     }
     text, good = render(found, options.subject, "python -m dragoman.evals.edit_speed")
-    if options.out is not None:
-        write_atomic(options.out, text)
-    sys.stdout.write(visible(text))
+    publish(text, options.out)
     return 0 if good else 1
 
 

@@ -1,12 +1,18 @@
 """The eval of edits through the inverse: rows that survive a stop, and the page."""
 
+from pathlib import Path
+
 import pytest
 
-from dragoman.core.records import Experiment, Measurement, ToolResult
+from dragoman.core.records import Experiment, JsonObject, Measurement, ToolResult
+from dragoman.evals import inverse_editing
 from dragoman.evals.inverse_editing_table import METRICS, balance, render
 from dragoman.evals.rows import append, read_rows
 from dragoman.evals.tool_rows import ToolRow
-from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED
+from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED, edit_through_relation
+from dragoman.tools.registry import Effort, Tool
+from dragoman.tools.relations import load_relation
+from dragoman.tools.subjects.language import LanguageSubject
 
 
 def _measured(metric: str, value: float, scope: str = "") -> Measurement:
@@ -106,3 +112,48 @@ def test_rows_survive_a_line_that_was_cut_off(tmp_path):
     with pytest.raises(ValueError, match="line 1 is no row"):
         read_rows(path, ToolRow)
     assert ToolRow.model_validate_json(line).key == LINEAR.key
+
+
+def test_each_relation_that_is_missing_is_run_once_with_remedi_beside_it(
+    tiny_subject: LanguageSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run_tool(
+        tool: Tool,
+        subject: LanguageSubject,
+        name: str,
+        effort: Effort,
+        seed: int,
+        arguments: JsonObject,
+    ) -> ToolRow:
+        assert tool is edit_through_relation
+        assert arguments == {"with_remedi": True}
+        ran.append(f"{name} {seed}")
+        known = {
+            "content": load_relation(name).content_id(),
+            "subject_digest": subject.identity.digest,
+            "effort": effort,
+            "seed": seed,
+        }
+        return _row(name, 1.0, 0.5).model_copy(update=known)
+
+    monkeypatch.setattr(inverse_editing, "load_subject", lambda name, settings: tiny_subject)
+    monkeypatch.setattr(inverse_editing, "run_tool", run_tool)
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "page.md"
+    arguments = ["noun_plural", "adj_antonym", "--rows", str(rows), "--out", str(out)]
+    assert inverse_editing.main([*arguments, "--table-only"]) == 1
+    assert not out.exists()
+    assert inverse_editing.main(["adj_antonym", *arguments[2:]]) == 0
+    assert ran == ["adj_antonym 0"]
+    assert inverse_editing.main(arguments) == 0
+    assert ran[1:] == ["noun_plural 0"]
+    page = out.read_text()
+    assert page.index("`noun_plural`") < page.index("`adj_antonym`")
+    assert "inverse_editing noun_plural adj_antonym --seed 0 --effort quick" in page
+    # Nothing is run twice, and another seed is other work.
+    assert inverse_editing.main(arguments) == 0
+    assert len(ran) == 2
+    assert inverse_editing.main(["adj_antonym", *arguments[2:], "--seed", "1"]) == 0
+    assert ran[2:] == ["adj_antonym 1"]
+    assert [row.key[-1] for row in read_rows(rows, ToolRow)] == [0, 0, 1]

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from dragoman.core.records import Record
 from dragoman.tools.captioning.composition import joined
-from dragoman.tools.captioning.vision import colours, objects
+from dragoman.tools.captioning.vision import colours, objects, shapes, textures
 from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.subjects.efficientnet import imagenet_labels
 
@@ -126,6 +126,22 @@ def objects_known() -> tuple[Object, ...]:
     of_colour = (Object(of=Colour(name=name)) for name in colours.NAMES)
     of_texture = (Object(of=Texture(name=name)) for name in objects.TEXTURES)
     return (*of_colour, *of_texture)
+
+
+def looks_known() -> tuple[Local, ...]:
+    """Every look that a patch may have: all atoms but kinds of things and classes."""
+    return (
+        *(Colour(name=name) for name in colours.NAMES),
+        *(Toned(name=tone) for tone in TONES),
+        *(Texture(name=name) for name in textures.NAMES),
+        *objects_known(),
+        *(Shape(name=name) for name in shapes.NAMES),
+    )
+
+
+def things_known() -> tuple[Thing, ...]:
+    """Every kind of thing that a labeller may take a patch for."""
+    return tuple(Thing(name=name) for name in kinds())
 
 
 def both(first: Concept, second: Concept) -> Concept:

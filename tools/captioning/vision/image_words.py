@@ -10,8 +10,15 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from dragoman.tools.captioning.vision import colours, shapes, textures
-from dragoman.tools.captioning.vision.concepts import Colour, Concept, Shape, Texture, Thing, phrase
-from dragoman.tools.captioning.vision.labels import kinds
+from dragoman.tools.captioning.vision.concepts import (
+    Colour,
+    Concept,
+    Shape,
+    Texture,
+    objects_known,
+    phrase,
+    things_known,
+)
 from dragoman.tools.captioning.vision.patches import PatchTable
 from dragoman.tools.subjects.efficientnet import imagenet_labels
 
@@ -21,13 +28,15 @@ _MOST = 2
 
 
 def image_words(table: PatchTable) -> list[str]:
-    """For each picture its classes, kinds of things, colours, textures and shapes."""
+    """For each picture its classes, kinds of things, colours, textures, shapes and objects."""
     columns = table.columns
-    sorts: tuple[tuple[Bool[ndarray, "images patches names"], list[Concept]], ...] = (
-        (columns.kinds, [Thing(name=name) for name in kinds()]),
+    in_objects = np.concatenate([columns.object_colours, columns.object_textures], axis=2)
+    sorts: tuple[tuple[Bool[ndarray, "images patches names"], Sequence[Concept]], ...] = (
+        (columns.kinds, things_known()),
         (columns.colours, [Colour(name=name) for name in colours.NAMES]),
         (columns.textures, [Texture(name=name) for name in textures.NAMES]),
         (columns.shapes, [Shape(name=name) for name in shapes.NAMES]),
+        (in_objects, objects_known()),
     )
     texts = []
     for image in range(table.n_images):

@@ -9,9 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from dragoman.tools.captioning.vision import colours, shapes, textures
 from dragoman.tools.captioning.vision.concepts import (
-    TONES,
     Colour,
     Concept,
     Not,
@@ -23,6 +21,7 @@ from dragoman.tools.captioning.vision.concepts import (
     Toned,
     both,
     either,
+    looks_known,
     objects_known,
     phrase,
 )
@@ -172,22 +171,23 @@ def _longest() -> int:
 
 
 def _every() -> Iterator[tuple[str, Concept]]:
-    for name in colours.NAMES:
-        yield name, Colour(name=name)
-    for tone in TONES:
-        yield tone, Toned(name=tone)
-    for name in textures.NAMES:
-        yield name, Texture(name=name)
-        yield phrase(Texture(name=name)), Texture(name=name)
-    for thing in objects_known():
-        yield phrase(thing).removesuffix("s"), thing
-    for name in shapes.NAMES:
-        yield name, Shape(name=name)
+    for look in looks_known():
+        yield from ((name, look) for name in _names_of(look))
     for kind in kinds().values():
         yield kind.name, Thing(name=kind.name)
         yield kind.plural, Thing(name=kind.name)
     for index, label in enumerate(imagenet_labels()):
         yield from ((synonym.strip(), OfClass(index=index)) for synonym in label.split(","))
+
+
+def _names_of(look: Concept) -> Iterator[str]:
+    match look:
+        case Object():
+            yield phrase(look).removesuffix("s")
+        case Texture(name=name):
+            yield from (name, phrase(look))
+        case Colour(name=name) | Toned(name=name) | Shape(name=name):
+            yield name
 
 
 def _plural(name: str) -> str:

@@ -6,29 +6,20 @@ that respond to something elsewhere in the image.
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
 from dragoman.tools.captioning.composition import Algebra, Atoms, Column, Proposal, search
-from dragoman.tools.captioning.vision import colours, shapes, textures
 from dragoman.tools.captioning.vision.concepts import (
-    TONES,
-    Colour,
     Concept,
-    Local,
     OfClass,
-    Shape,
     Somewhere,
-    Texture,
-    Thing,
-    Toned,
     both,
     either,
-    objects_known,
+    looks_known,
+    things_known,
     without,
 )
-from dragoman.tools.captioning.vision.labels import kinds
 from dragoman.tools.captioning.vision.patches import PATCHES, PatchTable, in_images
 
 _ALGEBRA: Algebra[Concept] = Algebra(both, either, without)
@@ -40,7 +31,7 @@ class ConceptSearch:
 
     def __init__(self, table: PatchTable) -> None:
         self._table = table
-        local = [atom for atom in _atoms() if table.holds(atom).any()]
+        local = [atom for atom in (*looks_known(), *things_known()) if table.holds(atom).any()]
         self._general: list[Concept] = [*local, *(Somewhere(of=atom) for atom in local)]
         self._at_patches = self._columns(self._general)
         whole: list[Concept] = [Somewhere(of=atom) for atom in local]
@@ -81,17 +72,3 @@ class ConceptSearch:
         columns = [self._table.holds(concept) for concept in concepts]
         empty = np.zeros((0, self._table.n_images * PATCHES), dtype=bool)
         return Atoms(concepts, np.stack(columns) if columns else empty)
-
-
-def _atoms() -> Iterator[Local]:
-    for name in colours.NAMES:
-        yield Colour(name=name)
-    for tone in TONES:
-        yield Toned(name=tone)
-    for name in textures.NAMES:
-        yield Texture(name=name)
-    yield from objects_known()
-    for name in shapes.NAMES:
-        yield Shape(name=name)
-    for name in kinds():
-        yield Thing(name=name)

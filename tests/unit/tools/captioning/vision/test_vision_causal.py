@@ -10,7 +10,15 @@ import torch
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.captioning.vision.bench import VisionBench, lay_out
 from dragoman.tools.captioning.vision.causal import VisionCausalCheck, named
-from dragoman.tools.captioning.vision.concepts import Colour, Not, OfClass, Somewhere, Thing, both
+from dragoman.tools.captioning.vision.concepts import (
+    Colour,
+    Not,
+    Object,
+    OfClass,
+    Somewhere,
+    Thing,
+    both,
+)
 from dragoman.tools.captioning.vision.describing import choose_all
 from dragoman.tools.captioning.vision.image_words import image_words
 from dragoman.tools.captioning.vision.labels import kinds
@@ -106,6 +114,9 @@ def test_the_embedder_compares_captions_with_what_images_show(
     green = bench.captioner.held_out.table.counts(Colour(name="green"))
     assert "green areas" in texts[int(green.argmax())]
     assert "green areas" not in texts[int(green.argmin())]
+    objects = bench.captioner.held_out.table.counts(Object(of=Colour(name="green")))
+    assert "green objects" in texts[int(objects.argmax())]
+    assert "green objects" not in texts[int(objects.argmin())]
 
     def counting(asked: Any) -> Any:
         """Stands in for the sentence embedder: which colours a text names."""
