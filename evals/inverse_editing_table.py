@@ -9,6 +9,7 @@ from dragoman.evals.cells import line, plain, ranged
 from dragoman.tools.circuits.edit_tool import REMEDI, SWAPPED, UNMAPPED
 from dragoman.tools.editing.directions import PREFIX, RANDOM
 from dragoman.tools.editing.metrics import harmonic_mean
+from dragoman.tools.statistics import bootstrap
 
 METRICS = ("efficacy", "paraphrase_efficacy", "neighbourhood_specificity")
 METHODS = ("", REMEDI, SWAPPED, UNMAPPED, PREFIX, RANDOM)
@@ -106,12 +107,15 @@ def _means(results: Sequence[ToolResult]) -> list[str]:
     pairs = [(balance(result, ""), balance(result, REMEDI)) for result in results]
     both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
     ahead, equal = sum(a > b for a, b in both), sum(a == b for a, b in both)
-    lines += [
-        "",
+    told = (
         f"- The inverse is ahead of REMEDI in balance on {ahead} of {len(both)} relations, equal "
-        f"on {equal}.",
-    ]
-    return lines
+        f"on {equal}"
+    )
+    if both:
+        leads = [ours - theirs for ours, theirs in both]
+        low, high = bootstrap(leads, seed=0)
+        told += f"; balance less REMEDI's: {fmean(leads):+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [*lines, "", f"{told}."]
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -77,7 +77,10 @@ def test_both_editors_stand_on_the_page_with_their_means():
     assert "| `linear` | 10 | 9, 64 | 1.00 [1.00, 1.00] | 0.50 [0.50, 0.50] |" in page
     assert "| inverse of the map | 0.75 | 0.75 | 0.75 | 0.75 |" in page
     assert "| REMEDI | 0.65 | 0.65 | 0.65 | 0.65 |" in page
-    assert "ahead of REMEDI in balance on 1 of 2 relations, equal on 0" in page
+    assert (
+        "ahead of REMEDI in balance on 1 of 2 relations, equal on 0; "
+        "balance less REMEDI's: +0.10 [-0.30, +0.50]." in page
+    )
 
 
 def test_balance_is_nothing_where_one_of_the_three_is_nothing():
