@@ -62,6 +62,8 @@ class BatchOutcome(Record):
     """Units that this very run captioned."""
     n_captioned: int
     """Units with a caption that beats its floor."""
+    n_images_failed: int = 0
+    """Picture files that do not decode and were left out."""
     seconds: float
     files: tuple[str, ...]
 
@@ -144,7 +146,11 @@ def caption_all(
             outcome = "interrupted"
             if not last:
                 raise
-        files, n_captioned = _leave_behind(context, folder, run_settings, n_units)
+        files = _leave_behind(context, folder, run_settings, n_units)
+        n_captioned = n_images_failed = 0
+        for row in batch.read_rows(folder):
+            n_captioned += row.caption is not None
+            n_images_failed = max(n_images_failed, row.n_images_failed)
     except ToolError as error:  # here it is a person who named the layer
         raise UserError(str(error)) from None
     return BatchOutcome(
@@ -154,6 +160,7 @@ def caption_all(
         n_done=last[0].done,
         n_new=last[0].new,
         n_captioned=n_captioned,
+        n_images_failed=n_images_failed,
         seconds=last[0].seconds,
         files=tuple(map(str, files)),
     )
@@ -204,7 +211,6 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
 
 
 def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
-    from dragoman.core.records import Site
     from dragoman.tools.captioning.batch_language import LanguageUnits
     from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
     from dragoman.tools.captioning.dictionaries import load_dictionary
@@ -222,7 +228,7 @@ def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
         if len(layers) != 1:
             raise UserError("--dictionary reads one layer: name it with --layers")
         context.subject.check_layer(layers[0])
-        dictionary = load_dictionary(request.dictionary.expanduser(), Site(layer=layers[0]))
+        dictionary = load_dictionary(request.dictionary.expanduser(), layers[0])
     requests = _requests(context, request, kind, layers, dictionary)
     corpus = (
         sample_corpus(context, DOCUMENTS[effort])
@@ -286,8 +292,8 @@ def _default_folder(home: Path, settings: "BatchSettings") -> Path:
 
 def _leave_behind(
     context: "ToolContext", folder: Path, settings: "BatchSettings", n_units: int
-) -> tuple[list[Path], int]:
-    """Table, page and atlas from the rows; the files, and how many units have a caption."""
+) -> list[Path]:
+    """Table, page and atlas from the rows; the files that a person opens."""
     from dragoman.tools.captioning import batch
     from dragoman.tools.captioning.atlas import Atlas
     from dragoman.tools.captioning.batch_table import write_table
@@ -297,5 +303,4 @@ def _leave_behind(
         page, table = write_page(folder, settings, n_units), write_table(folder)
         atlas = Atlas(context.home, settings.subject_digest)
         atlas.store(settings.digest, batch.read_rows(folder))
-    n_captioned = sum(row.caption is not None for row in batch.read_rows(folder))
-    return [page, folder / batch.ROWS_FILE, table], n_captioned
+    return [page, folder / batch.ROWS_FILE, table]

@@ -63,6 +63,9 @@ class Embedder:
         from safetensors import SafetensorError
         from transformers import BertModel
 
+        from dragoman.tools.quiet_loading import quieten
+
+        quieten()
         try:
             model: Any = BertModel.from_pretrained(
                 self._folder,

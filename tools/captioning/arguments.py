@@ -20,7 +20,10 @@ CorpusArgument: TypeAlias = Annotated[
 ]
 DictionaryArgument: TypeAlias = Annotated[
     str | None,
-    Field(description="The autoencoder's safetensors file; it reads the layer's output."),
+    Field(
+        description="The autoencoder's safetensors file; it reads what a cfg.json beside it "
+        "names, else the layer's output."
+    ),
 ]
 ImagesArgument: TypeAlias = Annotated[
     str | None,

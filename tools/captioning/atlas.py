@@ -135,6 +135,13 @@ def _read(path: Path) -> Iterator[AtlasEntry]:
             yield AtlasEntry.model_validate_json(line)
 
 
+def _searchable(row: UnitCaption) -> tuple[str, ...]:
+    """Senses by which a unit may be found: not those that do no better on it than on others."""
+    if row.caption is None:
+        return ()
+    return tuple(sense.caption for sense in row.senses if sense.holds is not False)
+
+
 def _entry(row: UnitCaption) -> AtlasEntry:
     score = row.score
     return AtlasEntry(
@@ -143,7 +150,7 @@ def _entry(row: UnitCaption) -> AtlasEntry:
         layer=row.layer,
         unit=row.unit,
         caption=row.caption,
-        senses=tuple(sense.caption for sense in row.senses) if row.caption else (),
+        senses=_searchable(row),
         score=None if score is None else round(score.value, 4),
         floor=None if score is None else round(score.baseline, 4),
         n=0 if score is None else score.n,

@@ -62,7 +62,7 @@ _IN_WORDS = {
     "units": "units",
     "units_digest": "units",
     "corpus": "corpus",
-    "corpus_digest": "texts or images of the corpus",
+    "corpus_digest": "corpus (its texts or pictures differ)",
     "effort": "effort",
     "seed": "seed",
     "chat": "chat model",

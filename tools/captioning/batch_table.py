@@ -21,6 +21,7 @@ _SENSE = pa.struct(
         ("share", pa.float64()),
         ("score", pa.float64()),
         ("floor", pa.float64()),
+        ("holds", pa.bool_()),
     ]
 )
 _EXEMPLAR = pa.struct(

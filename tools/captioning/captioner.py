@@ -53,7 +53,7 @@ class Sense(NamedTuple):
     share: float
     """Of the unit's active contexts on the captioner's documents, those that this sense explains;
     a context that several explain counts for the first."""
-    detection: scoring.Detection | None
+    score: scoring.Score | None
     """On held-out contexts, the active ones that other senses explain left out; None: too few."""
 
 
@@ -267,7 +267,7 @@ class Captioner:
                 phrase(predicate),
                 predicate,
                 shares[row],
-                self._sense_detection(
+                self._sense_score(
                     unit, predicate, [other for other in chosen if other is not predicate]
                 ),
             )
@@ -287,16 +287,17 @@ class Captioner:
                 left &= ~explained
         return [float(count / max(n_active, 1)) for count in counts]
 
-    def _sense_detection(
+    def _sense_score(
         self, unit: int, predicate: Predicate, others: Sequence[Predicate]
-    ) -> scoring.Detection | None:
+    ) -> scoring.Score | None:
         part, sample = self.held_out, self.samples[unit]
         active = self.active(part, unit)
         rest = np.ones(len(sample.active), dtype=bool)
         for other in others:
             rest &= ~part.contexts.any_in(active & holds(other, part.table))[sample.active]
         own = Sample(sample.active[rest], sample.silent, sample.hard)
-        return scoring.detect(self.said(part, predicate), own) if scoring.scorable(own) else None
+        rivals = [each for other, each in enumerate(self.samples) if other != unit]
+        return scoring.score_alone(self.said(part, predicate), own, rivals)
 
     def said(self, part: Part, predicate: Predicate) -> Column:
         """For each context, whether the predicate says that the unit is active in it."""

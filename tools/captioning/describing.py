@@ -3,6 +3,7 @@
 What `caption_neurons` and the batch do alike, for any units of a language subject.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -75,6 +76,17 @@ def captioner_for(
         vectors=vectors,
         judge=None if vectors is None or context.chat is None else EmbeddingJudge(vectors),
     )
+
+
+def with_captioning_chat(context: ToolContext) -> ToolContext:
+    """The context with the chat model that is asked for captions unasked: none on this machine.
+
+    What the local one writes was measured (docs/evals/captions.md): shortened copies of what the
+    search found, worse than that, at many times the cost. Who names it for captions gets it.
+    """
+    chat = context.chat
+    is_local = chat is not None and chat.identity.kind == "local"
+    return dataclasses.replace(context, chat=None) if is_local else context
 
 
 class Proposed(NamedTuple):

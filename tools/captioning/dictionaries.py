@@ -6,11 +6,12 @@ dictionary_learning and OpenAI's release are understood.
 """
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from dragoman.core.errors import UserError
 from dragoman.core.files import file_sha256
-from dragoman.core.records import Site, content_id
+from dragoman.core.records import Site, SiteKind, content_id
 
 Nonlinearity: TypeAlias = Literal["relu", "topk", "jumprelu"]
 
@@ -31,7 +32,28 @@ _DECODER_BIAS = ("b_dec", "decoder.bias", "pre_bias", "bias")
 _THRESHOLD = ("threshold", "log_threshold", "jump_threshold")
 _K = ("k", "top_k", "activation_k")
 _SETTINGS = ("cfg.json", "config.json")
-_LAYERS_OF_SETTINGS = ("trainer", "activation_fn_kwargs", "sae", "sae_cfg")
+_LAYERS_OF_SETTINGS = ("trainer", "activation_fn_kwargs", "sae", "sae_cfg", "metadata")
+_PLACES = ("hook_name", "hook_point", "hookpoint", "submodule_name")
+_PLACE = re.compile(
+    r"""
+    blocks\.(?P<hooked>\d+)\.(?:mlp\.)?hook_(?P<hook>\w+)
+    | (?:\w+\.)*layers\.(?P<module_of>\d+)(?:\.(?P<module>mlp|self_attn))?
+    | (?P<tapped>resid_post|mlp_out|attn_out|attention_out)_layer_(?P<tapped_at>\d+)
+    """,
+    re.VERBOSE,
+)
+"""TransformerLens' hooks, transformers' modules, and names of dictionary_learning."""
+_SITES: Mapping[str, SiteKind] = {
+    "resid_pre": "resid_pre",
+    "resid_mid": "resid_mid",
+    "resid_post": "resid_post",
+    "attn_out": "attn_out",
+    "attention_out": "attn_out",
+    "self_attn": "attn_out",
+    "mlp_out": "mlp_out",
+    "mlp": "mlp_out",
+    "post": "mlp_act",
+}
 
 
 @dataclass(frozen=True)
@@ -87,14 +109,15 @@ class SparseDictionary:
 
 def load_dictionary(
     path: Path,
-    site: Site,
+    layer: int,
     *,
     nonlinearity: Nonlinearity | None = None,
     k: int | None = None,
     centred: bool | None = None,
 ) -> SparseDictionary:
-    """The dictionary in the safetensors file `path`, which reads `site`.
+    """The dictionary in the safetensors file `path`, which reads a site of `layer`.
 
+    The site is the one that its settings name, else the layer's output (`resid_post`).
     What is not said here is taken from the file's metadata and from a `cfg.json` or `config.json`
     beside it, else from what the file holds: a threshold means JumpReLU. Without word about it, the
     decoder's bias is subtracted before encoding except under JumpReLU, as the published ones do.
@@ -104,6 +127,7 @@ def load_dictionary(
     settings = _settings(path, metadata)
     if settings.get("normalize_activations") not in {None, False, "none"}:
         raise UserError(f"{path}: it normalises what it reads; fold the factor into its weights")
+    site = _site(path, settings, layer)
     encoder = _matrix(path, tensors, _ENCODER, wanted_inward=True)
     decoder = _matrix(path, tensors, _DECODER, wanted_inward=False)
     d_in, n_latents = encoder.shape
@@ -164,6 +188,27 @@ def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         if isinstance(nested := found.get(name), dict):
             found = nested | found
     return found
+
+
+def _site(path: Path, settings: Mapping[str, Any], layer: int) -> Site:
+    """Where its settings say that it reads; `UserError` where that is not a site of `layer`."""
+    said = next((settings[name] for name in _PLACES if isinstance(settings.get(name), str)), None)
+    if said is None:
+        return Site(layer=layer)
+    found = _PLACE.fullmatch(said)
+    parts = {} if found is None else found.groupdict()
+    kind = parts.get("hook") or parts.get("module") or parts.get("tapped") or "resid_post"
+    if found is None or kind not in _SITES:
+        raise UserError(
+            f"{path}: it reads {said!r}, which is none of the sites that are understood: "
+            f"{', '.join(get_args(SiteKind))} of a layer"
+        )
+    trained_on = int(parts["hooked"] or parts["module_of"] or parts["tapped_at"])
+    if trained_on != layer:
+        raise UserError(
+            f"{path}: it reads {said!r}, and layer {layer} was asked for; name layer {trained_on}"
+        )
+    return Site(layer=layer, kind=_SITES[kind])
 
 
 def _first_int(settings: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject
 from dragoman.tools.captioning import scoring
-from dragoman.tools.captioning.captioner import Captioner, Chosen, Sense
+from dragoman.tools.captioning.captioner import Captioner, Chosen
 from dragoman.tools.captioning.predicates import PREDICATE
 from dragoman.tools.captioning.reranking import TAU
 
@@ -46,7 +46,15 @@ def entry_of(
         if candidate.predicate is not None:
             entry["predicate"] = PREDICATE.dump_python(candidate.predicate, mode="json")
         if holds:
-            entry["senses"] = [_sense(sense) for sense in chosen.senses]
+            entry["senses"] = [
+                sense_entry(
+                    sense.caption,
+                    sense.share,
+                    sense.score,
+                    PREDICATE.dump_python(sense.predicate, mode="json"),
+                )
+                for sense in chosen.senses
+            ]
     if not holds:
         if captioner.dead(unit):
             entry["reason"] = "dead on this corpus: never above zero, or always the same"
@@ -74,12 +82,15 @@ def shown(captioner: Captioner, unit: int) -> list[JsonObject]:
     ]
 
 
-def _sense(sense: Sense) -> JsonObject:
-    detection = sense.detection
+def sense_entry(
+    caption: str, share: float, score: scoring.Score | None, predicate: Any
+) -> JsonObject:
+    """One of the things that a unit responds to; `holds` is null where it could not be scored."""
     return {
-        "caption": sense.caption,
-        "share": round(sense.share, 4),
-        "score": None if detection is None else round(detection.balanced_accuracy, 4),
-        "floor": None if detection is None else 0.5,
-        "predicate": PREDICATE.dump_python(sense.predicate, mode="json"),
+        "caption": caption,
+        "share": round(share, 4),
+        "score": None if score is None else round(score.detection.balanced_accuracy, 4),
+        "floor": None if score is None else round(score.floor_mean, 4),
+        "holds": None if score is None else score.beats_floor,
+        "predicate": predicate,
     }

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.escaping import visible
-from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
+from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
 from dragoman.tools.captioning.arguments import (
     CorpusArgument,
     DictionaryArgument,
@@ -100,7 +100,7 @@ def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
     if path is None:
         raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
     try:
-        return load_dictionary(Path(path).expanduser(), Site(layer=where.layer))
+        return load_dictionary(Path(path).expanduser(), where.layer)
     except UserError as error:
         raise ToolError(f"dictionary: {error}") from None
 

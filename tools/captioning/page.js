@@ -107,7 +107,7 @@
     const list = make("ul", "senses");
     for (const sense of listed) {
       const item = make("li");
-      const own = sense.score === null ? "" : `${two(sense.score)}` + (sense.floor === null ? "" : `, floor ${two(sense.floor)}`);
+      const own = sense.score === null ? "too rare to score" : `${two(sense.score)}` + (sense.floor === null ? "" : `, floor ${two(sense.floor)}`) + (sense.holds === false ? ": not shown to hold" : "");
       item.append(make("span", "share", percent(sense.share)), make("span", "", sense.caption), make("span", "own", own));
       list.append(item);
     }

@@ -39,7 +39,9 @@ def write_page(folder: Path, settings: BatchSettings, n_asked: int) -> Path:
     """
     index: list[list[Any]] = []
     layers: dict[int, None] = {}
+    n_images_failed = 0
     for row in read_rows(folder):
+        n_images_failed = max(n_images_failed, row.n_images_failed)
         index.append(_entry(row))
         layers[row.layer] = None
     style, script = (
@@ -53,6 +55,7 @@ def write_page(folder: Path, settings: BatchSettings, n_asked: int) -> Path:
             n_units=len(index),
             n_captioned=sum(entry[3] for entry in index),
             n_asked=n_asked,
+            n_images_failed=n_images_failed,
             layers=sorted(layers),
             index=_data({"per_chunk": _PER_CHUNK, "units": index}),
             chunks=_chunks(folder),

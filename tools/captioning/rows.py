@@ -43,6 +43,9 @@ class SenseRow(Record):
     """Of the unit's active contexts."""
     score: float | None = None
     floor: float | None = None
+    """What the same sense scores on other units."""
+    holds: bool | None = None
+    """The whole interval of its score lies above the floor; None where it could not be scored."""
 
 
 class UnitCaption(Record):
@@ -70,6 +73,12 @@ class UnitCaption(Record):
     images: ImageExemplar | None = None
     details: JsonObject = Field(default_factory=dict)
     """Whatever else the captioner says of the unit."""
+
+    @property
+    def n_images_failed(self) -> int:
+        """How many of the pictures that the unit should have been shown do not decode."""
+        failed = self.details.get("n_images_failed")
+        return failed if isinstance(failed, int) else 0
 
     @property
     def score(self) -> Measurement | None:

@@ -125,6 +125,17 @@ def measured(
     )
 
 
+def score_alone(said: Column, sample: Sample, others: Sequence[Sample]) -> Score | None:
+    """One sense of a caption beside its floor: what the same sense scores on other units.
+
+    None where there are too few contexts of the unit, or fewer than two other units to compare.
+    """
+    if not scorable(sample):
+        return None
+    mismatched = floor(said, sample, [(None, other) for other in others])
+    return Score(detect(said, sample), mismatched) if len(mismatched) > 1 else None
+
+
 def floor(
     own: Column,
     sample: Sample,

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from dragoman.core.errors import ToolError, UserError
-from dragoman.core.records import JsonObject, Measurement, Site, ToolSuccess, canonical_json
+from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
 from dragoman.tools.captioning import figures
 from dragoman.tools.captioning.arguments import (
     CaptionerArgument,
@@ -22,7 +22,7 @@ from dragoman.tools.captioning.assessment import said_of
 from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
-from dragoman.tools.captioning.describing import Choices, choose_all
+from dragoman.tools.captioning.describing import Choices, choose_all, with_captioning_chat
 from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
@@ -86,6 +86,7 @@ def caption_neurons(
             proposers=[*proposers_of(context), *local_proposers(captioner)],
         )
     only_texts(images, captioner)
+    context = with_captioning_chat(context)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = _dictionary(where, dictionary)
@@ -115,7 +116,7 @@ def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
     if path is None:
         raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
     try:
-        return load_dictionary(Path(path).expanduser(), Site(layer=where.layer))
+        return load_dictionary(Path(path).expanduser(), where.layer)
     except UserError as error:
         raise ToolError(f"dictionary: {error}") from None
 

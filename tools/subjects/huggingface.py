@@ -11,9 +11,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from dragoman.core.errors import UserError
 from dragoman.core.settings import Settings
+from dragoman.tools.quiet_loading import quieten
 from dragoman.tools.subjects.gguf_files import PINNED, named_folder, pinned_folder
 from dragoman.tools.subjects.language import LanguageSubject
-from dragoman.tools.subjects.packaged import load_smollm2, quieten
+from dragoman.tools.subjects.packaged import load_smollm2
 
 DEFAULT_SUBJECT = "smollm2"
 # Keys through which a configuration file has been able to name code to import or fetch.

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from transformers.utils import logging
 
 from dragoman.core.errors import IntegrityError, UserError
 from dragoman.core.files import file_sha256
+from dragoman.tools.quiet_loading import quieten
 from dragoman.tools.subjects.language import LanguageSubject
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,12 +49,6 @@ def load_smollm2(weights_folder: Path) -> LanguageSubject:
             f"{converted}: damaged ({type(error).__name__}); delete this folder and run again"
         ) from error
     return LanguageSubject(model, tokenizer, "smollm2")
-
-
-def quieten() -> None:
-    """Keep the library's bars and loading tables off the terminal: faults are raised instead."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped in transformers
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped in transformers
 
 
 def _convert(gguf: Path, target: Path) -> None:

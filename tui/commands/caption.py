@@ -8,7 +8,6 @@ import typer
 from dragoman.agent.batch_captions import BatchOutcome, BatchRequest, Kind, caption_all
 from dragoman.agent.workbench import ChatMode
 from dragoman.core.errors import ExitCode
-from dragoman.tui.commands.audit import CHAT_HELP
 from dragoman.tui.commands.interrupt import stoppable
 from dragoman.tui.commands.output import emit, emit_json, emit_text, examples, results_only, say
 
@@ -61,7 +60,13 @@ def caption(
             help="For a vision subject: a local image-to-text model that proposes captions too.",
         ),
     ] = None,
-    chat: Annotated[ChatMode, typer.Option(help=CHAT_HELP.replace("plans", "proposes"))] = "auto",
+    chat: Annotated[
+        ChatMode,
+        typer.Option(
+            help="The chat model that proposes captions too; auto: an endpoint if configured, "
+            "else none."
+        ),
+    ] = "auto",
     pmi: Annotated[
         bool, typer.Option("--pmi/--no-pmi", help="Weigh captions by how common they are.")
     ] = True,
@@ -85,7 +90,7 @@ def caption(
     """Say in words what many units respond to.
 
     Leaves captions.jsonl, captions.parquet and captions.html, a page to browse. Each unit's row
-    is on the disk as soon as it is done: Ctrl-C, a kill or a full disk lose nothing but the unit
+    is on the disk as soon as it is done: Ctrl-C, a kill or a full disk lose nothing but the units
     in hand, and --resume goes on exactly.
     """
     from dragoman.core.settings import load_settings
@@ -105,8 +110,12 @@ def caption(
         out=out,
         resume=resume,
     )
+    settings = load_settings()
+    if chat == "auto":
+        # The local model is slow, and what it adds to the search was measured to be nothing.
+        chat = "endpoint" if settings.endpoint_configured else "none"
     with results_only():
-        outcome = _run(load_settings(), subject, chat, request)
+        outcome = _run(settings, subject, chat, request)
     code = ExitCode.DONE if outcome.outcome == "done" else ExitCode.INTERRUPTED
     if as_json:
         emit_json(outcome.model_dump(mode="json") | {"exit_code": int(code)})
@@ -147,6 +156,11 @@ def _show(outcome: BatchOutcome) -> None:
         + (
             f"; {outcome.n_units - outcome.n_done} units are left"
             if outcome.n_done < outcome.n_units
+            else ""
+        )
+        + (
+            f"; picture files left out because they do not decode: {outcome.n_images_failed}"
+            if outcome.n_images_failed
             else ""
         )
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from transformers.utils import logging
 
 from dragoman.core.errors import UserError
 from dragoman.tools.embedding import Embedder
@@ -65,3 +66,12 @@ def test_text_past_the_limit_is_not_read(embedder: Embedder) -> None:
     long = "word " * 300
     one, other = embedder([long, long + "something else entirely"])
     assert one == other
+
+
+@pytest.mark.weights
+def test_reading_the_weights_prints_nothing(
+    weights_home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logging.set_verbosity_warning()
+    Embedder(weights_home / "weights" / "minilm")(["a text"])
+    assert capfd.readouterr() == ("", "")

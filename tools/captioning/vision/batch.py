@@ -150,6 +150,8 @@ class VisionUnits:
             self._context.step(column, len(asked.units), f"writing unit {name}")
             scored = found[column]
             entry = entry_of(bench, column, choices.chosen[column], scored, tau=tau)
+            if bench.n_failed:
+                entry["n_images_failed"] = bench.n_failed
             if choices.replies_per_unit:
                 entry["replies_per_unit"] = dict(choices.replies_per_unit)
             yield row_of_entry(

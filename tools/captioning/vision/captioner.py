@@ -42,7 +42,7 @@ class Sense(NamedTuple):
     share: float
     """Of the unit's active images on the captioner's part, those that this sense explains; an image
     that several explain counts for the first."""
-    detection: scoring.Detection | None
+    score: scoring.Score | None
     """On held-out images, active ones that other senses explain left out; None: too few."""
 
 
@@ -197,7 +197,7 @@ class VisionCaptioner:
                 phrase(part),
                 part,
                 shares[row],
-                self._sense_detection(unit, part, [each for each in chosen if each is not part]),
+                self._sense_score(unit, part, [each for each in chosen if each is not part]),
             )
             for row, part in zip(kept, chosen, strict=True)
         )
@@ -214,19 +214,18 @@ class VisionCaptioner:
                 left = left & ~explained
         return [float(count / max(n_active, 1)) for count in counts]
 
-    def _sense_detection(
+    def _sense_score(
         self, unit: int, concept: Concept, others: Sequence[Concept]
-    ) -> scoring.Detection | None:
+    ) -> scoring.Score | None:
         part, sample = self.held_out, self.samples[unit]
         active = self.active(part, unit)
         rest = np.ones(len(sample.active), dtype=bool)
         for other in others:
             rest &= ~in_images(active & part.table.holds(other))[sample.active]
         remaining = Sample(sample.active[rest], sample.silent, sample.hard)
-        if not scoring.scorable(remaining):
-            return None
-        extent = self._extent(unit, concept)
-        return scoring.detect(self.said(part, concept, extent), remaining)
+        said = self.said(part, concept, self._extent(unit, concept))
+        rivals = [each for other, each in enumerate(self.samples) if other != unit]
+        return scoring.score_alone(said, remaining, rivals)
 
     def _sample(self, unit: int) -> Sample:
         """Held-out images; the hard ones are silent and rouse the units most like this one."""

@@ -5,9 +5,9 @@ from typing import Any
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject
 from dragoman.tools.captioning import scoring
-from dragoman.tools.captioning.entries import NO_CAPTION
+from dragoman.tools.captioning.entries import NO_CAPTION, sense_entry
 from dragoman.tools.captioning.vision.bench import VisionBench
-from dragoman.tools.captioning.vision.captioner import Chosen, Sense
+from dragoman.tools.captioning.vision.captioner import Chosen
 from dragoman.tools.captioning.vision.concepts import CONCEPT
 from dragoman.tools.captioning.vision.scores import VisionAssessment
 
@@ -49,7 +49,15 @@ def entry_of(
         entry["predicate"] = CONCEPT.dump_python(candidate.concept, mode="json")
         entry["patches_needed"] = chosen.extent
         if holds:
-            entry["senses"] = [_sense(sense) for sense in chosen.senses]
+            entry["senses"] = [
+                sense_entry(
+                    sense.caption,
+                    sense.share,
+                    sense.score,
+                    CONCEPT.dump_python(sense.concept, mode="json"),
+                )
+                for sense in chosen.senses
+            ]
     if not holds:
         entry["reason"] = _reason(bench, unit, chosen, scored=found is not None)
     if found is not None:
@@ -65,14 +73,3 @@ def _reason(bench: VisionBench, unit: int, chosen: Chosen | None, *, scored: boo
     if chosen is not None and not scored:
         return f"fewer than {scoring.MIN_ACTIVE} active or silent held-out images: not scored"
     return NO_CAPTION
-
-
-def _sense(sense: Sense) -> JsonObject:
-    detection = sense.detection
-    return {
-        "caption": sense.caption,
-        "share": round(sense.share, 4),
-        "score": None if detection is None else round(detection.balanced_accuracy, 4),
-        "floor": None if detection is None else 0.5,
-        "predicate": CONCEPT.dump_python(sense.concept, mode="json"),
-    }

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dragoman.core.errors import DragomanError, UserError
+from dragoman.core.files import file_sha256
 from dragoman.core.records import content_id
 
 MAX_PIXELS = 150_000_000
@@ -77,8 +78,9 @@ def quiet() -> Iterator[None]:
 def folder_images(path: Path | str, limit: int | None = None) -> ImageSet:
     """The pictures in a folder and its sub-folders; a sub-folder's name is its pictures' class.
 
-    Only headers are read here. With `limit`, every n-th picture is taken, so that each class keeps
-    its share. `UserError` if there is no such folder, no picture in it, or none that decodes.
+    Nothing is decoded here but headers. With `limit`, every n-th picture is taken, so that each
+    class keeps its share. `UserError` if there is no such folder, no picture in it, or none that
+    decodes.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -108,16 +110,12 @@ def folder_images(path: Path | str, limit: int | None = None) -> ImageSet:
             f"first {bad[0]!r}"
         )
     names = tuple(str(file.relative_to(root)) for file in good)
-    stats = [file.stat() for file in good]
     left_out = f", {len(bad)} more did not decode" if bad else ""
     return ImageSet(
         ids=names,
         labels=tuple(_class_of(file, root) for file in good),
         digest=content_id(
-            [
-                [name, each.st_size, each.st_mtime_ns]
-                for name, each in zip(names, stats, strict=True)
-            ]
+            [[name, file_sha256(file)] for name, file in zip(names, good, strict=True)]
         ),
         description=f"{len(good)} pictures of the folder {root.name!r}{left_out}",
         decode=lambda index: read_picture(good[index], names[index]),

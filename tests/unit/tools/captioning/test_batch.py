@@ -145,7 +145,7 @@ def test_a_damaged_row_is_named_and_its_unit_done_again(tmp_path: Path, whole: b
     [
         ({"seed": 1}, "seed 0 and not 1"),
         ({"chat": "qwen"}, "chat model none and not qwen"),
-        ({"corpus_digest": "other"}, "another texts or images of the corpus"),
+        ({"corpus_digest": "other"}, "another corpus"),
         ({"subject_digest": "e" * 64}, "another weights of the subject"),
         ({"units_digest": "v"}, "another units"),
         ({"code": "v2"}, "another version of Dragoman"),

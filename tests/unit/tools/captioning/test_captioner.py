@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dragoman.tools.captioning.captioner import BUILT_IN, Captioner, readable
+from dragoman.tools.captioning.captioner import BUILT_IN, Candidate, Captioner, readable
 from dragoman.tools.captioning.predicates import (
     After,
     Kind,
@@ -171,13 +171,34 @@ def test_two_senses_have_a_caption_a_share_and_a_score_each(planted):
     assert 0.7 < sum(shares) <= 1
     for sense in chosen.senses:
         # Noise above the threshold counts against every sense.
-        assert sense.detection is not None
-        assert sense.detection.balanced_accuracy > 0.7
-        assert sense.detection.n_active < len(captioner.samples[3].active)
+        assert sense.score is not None
+        assert sense.score.beats_floor
+        assert sense.score.detection.balanced_accuracy > 0.7
+        assert sense.score.detection.n_active < len(captioner.samples[3].active)
+        # The floor is this sense on the other units, not chance.
+        assert len(sense.score.floor) == activations.shape[1] - 1
     plain = captioner.choose(0, captioner.propose(0), TAU)
     assert plain is not None
     (only,) = plain.senses
     assert only.caption == 'the word "copper"'
+
+
+def test_a_sense_that_was_a_chance_of_the_first_texts_does_not_hold(planted):
+    copper, saddle = Word(word="copper"), Word(word="saddle")
+    activations = _planted_activations(planted)
+    # Documents of the last two fifths are held out.
+    early = planted.document < 0.6 * (planted.document.max() + 1)
+    late = holds(Word(word="vinegar"), planted) & ~early
+    activations[:, 0] = holds(copper, planted) | (holds(saddle, planted) & early) | late
+    captioner = Captioner(
+        planted, activations, len(RULES), seed=0, priors=_by_length, vectors=_letters
+    )
+    both_said = Candidate("copper or saddle", either(copper, saddle), "a person", (copper, saddle))
+    chosen = captioner.choose(0, [both_said], TAU)
+    assert chosen is not None
+    held = {sense.caption: sense.score and sense.score.beats_floor for sense in chosen.senses}
+    assert held['the word "copper"'] is True
+    assert held['the word "saddle"'] is False
 
 
 def test_a_unit_that_is_mostly_zero_is_active_wherever_it_is_not(planted):

@@ -8,7 +8,6 @@ from dragoman.core.errors import UserError
 from dragoman.core.records import Site
 from dragoman.tools.captioning.dictionaries import load_dictionary
 
-SITE = Site(layer=1)
 D_IN, N = 6, 10
 
 
@@ -62,7 +61,7 @@ def _spellings():
 @pytest.mark.parametrize("spelling", ["SAELens", "sparsify", "dictionary_learning", "OpenAI"])
 def test_every_spelling_means_the_same_dictionary(tmp_path, spelling):
     w_enc, b_enc, w_dec, b_dec = _parts()
-    found = load_dictionary(_saved(tmp_path, _spellings()[spelling]), SITE)
+    found = load_dictionary(_saved(tmp_path, _spellings()[spelling]), 1)
     read = torch.randn(4, 3, D_IN)
     expected = ((read - b_dec) @ w_enc + b_enc).relu()
     torch.testing.assert_close(found.encode(read), expected)
@@ -71,7 +70,7 @@ def test_every_spelling_means_the_same_dictionary(tmp_path, spelling):
 
 
 def test_top_k_leaves_the_k_strongest(tmp_path):
-    found = load_dictionary(_saved(tmp_path, _sae_lens(), k=3), SITE)
+    found = load_dictionary(_saved(tmp_path, _sae_lens(), k=3), 1)
     read = torch.randn(50, D_IN)
     latents = found.encode(read)
     assert found.nonlinearity == "topk"
@@ -86,7 +85,7 @@ def test_top_k_leaves_the_k_strongest(tmp_path):
 
 def test_jump_relu_is_silent_up_to_its_threshold_and_is_not_centred(tmp_path):
     threshold = torch.full((N,), 0.7)
-    found = load_dictionary(_saved(tmp_path, _sae_lens(threshold=threshold)), SITE)
+    found = load_dictionary(_saved(tmp_path, _sae_lens(threshold=threshold)), 1)
     read = torch.randn(50, D_IN)
     before = read @ found.encoder + found.encoder_bias
     expected = torch.where(before > 0.7, before, torch.zeros_like(before))
@@ -96,15 +95,15 @@ def test_jump_relu_is_silent_up_to_its_threshold_and_is_not_centred(tmp_path):
 
 def test_what_the_caller_says_comes_before_the_settings_of_the_file(tmp_path):
     path = _saved(tmp_path, _sae_lens(), {"k": "4"}, architecture="topk", k=2)
-    assert load_dictionary(path, SITE).k == 4
-    assert load_dictionary(path, SITE, k=5).k == 5
-    assert load_dictionary(path, SITE, nonlinearity="relu").nonlinearity == "relu"
-    assert load_dictionary(path, SITE, centred=False).centred is False
+    assert load_dictionary(path, 1).k == 4
+    assert load_dictionary(path, 1, k=5).k == 5
+    assert load_dictionary(path, 1, nonlinearity="relu").nonlinearity == "relu"
+    assert load_dictionary(path, 1, centred=False).centred is False
 
 
 def test_settings_decide_about_the_decoder_bias(tmp_path):
     path = _saved(tmp_path, _sae_lens(), architecture="standard", apply_b_dec_to_input=False)
-    assert not load_dictionary(path, SITE).centred
+    assert not load_dictionary(path, 1).centred
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_settings_decide_about_the_decoder_bias(tmp_path):
 def test_a_wrong_file_is_named_with_its_fault(tmp_path, tensors, settings, named):
     path = _saved(tmp_path, tensors, **settings)
     with pytest.raises(UserError) as caught:
-        load_dictionary(path, SITE)
+        load_dictionary(path, 1)
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -139,7 +138,38 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path, tensors, settings, named
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
     path = tmp_path / "sae.safetensors"
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        load_dictionary(path, SITE)
+        load_dictionary(path, 1)
     path.write_bytes(b"{}")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        load_dictionary(path, SITE)
+        load_dictionary(path, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"hook_name": "blocks.1.hook_mlp_out", "hook_layer": 1}, "mlp_out"),
+        ({"hook_name": "blocks.1.hook_resid_pre"}, "resid_pre"),
+        ({"metadata": {"hook_name": "blocks.1.mlp.hook_post"}}, "mlp_act"),
+        ({"hookpoint": "layers.1.mlp"}, "mlp_out"),
+        ({"hook_point": "model.layers.1"}, "resid_post"),
+        ({"trainer": {"submodule_name": "attention_out_layer_1"}}, "attn_out"),
+        ({"k": 3}, "resid_post"),
+    ],
+)
+def test_it_reads_the_site_that_its_settings_name(tmp_path, said, kind):
+    found = load_dictionary(_saved(tmp_path, _sae_lens(), **said), 1)
+    assert found.site == Site(layer=1, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ("blocks.3.hook_mlp_out", "it reads 'blocks.3.hook_mlp_out', and layer 1 was asked for"),
+        ("blocks.1.attn.hook_z", "which is none of the sites that are understood: resid_pre"),
+        ("blocks.1.hook_q", "which is none of the sites"),
+    ],
+)
+def test_a_dictionary_of_another_place_is_refused(tmp_path, said, complaint):
+    path = _saved(tmp_path, _sae_lens(), hook_name=said)
+    with pytest.raises(UserError, match=complaint):
+        load_dictionary(path, 1)

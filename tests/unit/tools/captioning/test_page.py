@@ -54,7 +54,8 @@ def row(unit: int, **images: Any) -> UnitCaption:
     if unit % 2:
         entry = {"caption": None, "best_rejected": HOSTILE, "reason": "no caption beats its floor"}
     else:
-        entry["senses"] = [{"caption": HOSTILE, "share": 0.5, "score": 0.7, "floor": 0.5}]
+        entry["senses"] = [{"caption": HOSTILE, "share": 0.5, "score": 0.5, "floor": 0.5}]
+        entry["senses"][0]["holds"] = False
         entry["predicate"] = {"op": "word", "word": "x"}
     shown = TextExemplar(
         tokens=(" a", HOSTILE, " b"), strengths=(0.0, 1.0, 0.31), peak=1, activation=3.5
@@ -172,6 +173,7 @@ def test_the_table_holds_each_score_with_its_floor(tmp_path: Path) -> None:
     assert first["fuzzing_n_failed"] == 2
     assert json.loads(first["predicate"]) == {"op": "word", "word": "x"}
     assert first["senses"][0]["share"] == 0.5
+    assert first["senses"][0]["holds"] is False
     assert first["exemplars"][0]["tokens"][1] == HOSTILE
     assert first["images"] is None
     assert table[7]["detection"] is None

@@ -16,12 +16,12 @@ from dragoman.tools.context import ToolContext
 class RepliesWith:
     """A chat model that gives one reply to everything and keeps what it was asked."""
 
-    def __init__(self, text):
-        self.text, self.requests = text, []
+    def __init__(self, text, kind="scripted"):
+        self.text, self.requests, self._kind = text, [], kind
 
     @property
     def identity(self):
-        return ChatIdentity(kind="scripted", model="scripted")
+        return ChatIdentity(kind=self._kind, model="scripted")
 
     def complete(self, request, *, on_text=None, cancelled=None):
         self.requests.append(request)
@@ -103,6 +103,13 @@ def test_a_dead_neuron_gets_a_clear_entry_and_no_measurement(run, make_tiny):
     assert dead["exemplars"] == []
     assert "dead" not in alive.get("reason", "")
     assert result.measurement("detection", "unit 1.4") is None
+
+
+def test_a_chat_model_on_this_machine_is_not_asked_for_captions(run):
+    chat = RepliesWith(_reply("numbers"), kind="local")
+    result = run(chat=chat, layer=1, neurons=[3])
+    assert chat.requests == []
+    assert result.output == run(layer=1, neurons=[3]).output
 
 
 def test_the_chat_models_captions_compete_and_its_failures_are_counted(run):

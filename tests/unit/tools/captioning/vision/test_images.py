@@ -1,5 +1,6 @@
 """Folders of pictures: every kind of file that people have, damaged ones among them."""
 
+import os
 import re
 from pathlib import Path
 
@@ -123,6 +124,15 @@ def test_a_limit_takes_pictures_evenly(folder: Path) -> None:
     images = folder_images(folder, limit=2)
     assert images.ids == ("cats/one.png", "dogs/three.webp")
     assert images.digest != folder_images(folder).digest
+
+
+def test_the_digest_is_of_content_and_names(folder: Path) -> None:
+    before = folder_images(folder).digest
+    picture = folder / "cats" / "one.png"
+    os.utime(picture, (1, 1))
+    assert folder_images(folder).digest == before
+    Image.new("RGB", (40, 40), "navy").save(picture)
+    assert folder_images(folder).digest != before
 
 
 def test_chosen_pictures_keep_their_names(folder: Path) -> None:

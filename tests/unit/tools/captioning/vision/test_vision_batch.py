@@ -84,6 +84,9 @@ def test_pictures_stand_beside_the_rows_and_in_the_page(units: VisionUnits, tmp_
             assert picture.size[0] == 5 * 112 + 4 * 4
         assert list(images.activations) == sorted(images.activations, reverse=True)
     page = write_page(folder, units.settings, len(rows)).read_text("utf-8")
+    # One picture of the folder is damaged.
+    assert {row.n_images_failed for row in rows} == {1}
+    assert "left out because they do not decode: 1<" in page
     assert page.count("data:image/jpeg;base64,") == len(shown)
     assert write_table(folder).is_file()
 

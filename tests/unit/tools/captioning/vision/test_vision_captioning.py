@@ -143,6 +143,8 @@ def test_two_senses_are_told_with_their_shares(gallery: Gallery) -> None:
     told = {re.sub("objects$", "areas", sense["caption"]) for sense in entry["senses"]}
     assert told == {"red areas", "purple areas"}
     assert 0.9 < sum(sense["share"] for sense in entry["senses"]) <= 1.0
+    assert all(sense["holds"] for sense in entry["senses"])
+    assert {sense["floor"] for sense in entry["senses"]} != {0.5}
 
 
 def test_hard_negatives_rouse_a_neighbour_and_leave_the_unit_silent(gallery: Gallery) -> None:
