@@ -22,7 +22,7 @@ from dragoman.core.records import JsonObject, Site, ToolSuccess
 from dragoman.tools.behaviour.knowledge import split_facts
 from dragoman.tools.captioning.ablation_effects import RANDOM_SETS, Measured, measured, typical
 from dragoman.tools.captioning.arguments import CorpusArgument, ImagesArgument, only_texts
-from dragoman.tools.captioning.causal import matched_units
+from dragoman.tools.captioning.levers import mlp_levers
 from dragoman.tools.captioning.neighbours import scan_layer
 from dragoman.tools.captioning.rows import RowKind
 from dragoman.tools.captioning.search import search
@@ -248,12 +248,9 @@ def matched_sets(
 ) -> list[tuple[int, ...]]:
     """`count` sets of other neurons, each neuron of a set matched to one that is ablated."""
     generator = np.random.default_rng([context.seed, 6, layer])
+    levers = mlp_levers(context.subject, layer)
     pools = [
-        [
-            unit
-            for unit in matched_units(context.subject, layer, neuron, density)
-            if unit not in neurons
-        ]
+        [unit for unit in levers.matched(neuron, density) if unit not in neurons]
         for neuron in neurons
     ]
     size = max(_POOL, 2 * len(neurons), count)

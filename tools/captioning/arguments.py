@@ -1,11 +1,13 @@
 """Arguments that tools on units share: one meaning and one wording for all of them."""
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from dragoman.core.errors import ToolError
-from dragoman.tools.captioning.units import UnitKind
+from dragoman.core.errors import ToolError, UserError
+from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
+from dragoman.tools.captioning.units import UnitKind, UnitLayer
 
 KindArgument: TypeAlias = Annotated[
     UnitKind,
@@ -37,6 +39,20 @@ CaptionerArgument: TypeAlias = Annotated[
         "describes exemplars and so proposes captions as well.",
     ),
 ]
+
+
+def latents_of(where: UnitLayer, path: str | None) -> SparseDictionary | None:
+    """The autoencoder of a person who asks for latents, None for other units; else `ToolError`."""
+    if where.kind != "latent":
+        if path is not None:
+            raise ToolError(f"dictionary: only latents have one, and kind is {where.kind!r}")
+        return None
+    if path is None:
+        raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
+    try:
+        return load_dictionary(Path(path).expanduser(), where.layer)
+    except UserError as error:
+        raise ToolError(f"dictionary: {error}") from None
 
 
 def only_texts(images: str | None, captioner: str | None = None) -> None:

@@ -215,6 +215,7 @@ class LanguageUnits:
                 tuple(tuple(place[unit] for unit in nearest[own]) for own in asked.units),
             ),
             scan,
+            self._dictionary,
         )
 
     def _read_from(self, first: int) -> None:

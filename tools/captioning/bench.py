@@ -34,6 +34,8 @@ class Bench(NamedTuple):
     captioner: Captioner
     neighbours: Neighbours
     scan: LayerScan
+    dictionary: SparseDictionary | None
+    """Whose latents the units are, where they are latents."""
 
 
 def lay_out(
@@ -103,6 +105,7 @@ def lay_out_layers(
                     tuple(tuple(place[unit] for unit in row) for row in scans[where].nearest()),
                 ),
                 scans[where],
+                dictionary,
             )
         )
     return benches

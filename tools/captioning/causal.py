@@ -31,8 +31,10 @@ from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, Site
 from dragoman.tools.captioning.captioner import Captioner
+from dragoman.tools.captioning.levers import Levers
 from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.predicates import Predicate, holds
+from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
@@ -119,50 +121,51 @@ class Spots(NamedTuple):
 class _Move(NamedTuple):
     """Units to be moved, each in its own copy of the contexts."""
 
+    levers: Levers
     units: Sequence[int]
     change: Float[Tensor, "contexts suffix"]
 
     def apply(
-        self, activations: Float[Tensor, "rows suffix d_mlp"]
-    ) -> Float[Tensor, "rows suffix d_mlp"]:
+        self, activations: Float[Tensor, "rows suffix width"]
+    ) -> Float[Tensor, "rows suffix width"]:
         n_contexts = len(self.change)
         changed = activations.clone()
         for copy_, unit in enumerate(self.units):
-            changed[copy_ * n_contexts : (copy_ + 1) * n_contexts, :, unit] += self.change
+            own = changed[copy_ * n_contexts : (copy_ + 1) * n_contexts]
+            self.levers.push(own, unit, self.change)
         return changed
 
 
 class CausalCheck:
-    """The check for MLP neurons of one layer; what it shares between them is computed once."""
+    """The check for units of one layer; what it shares between them is computed once."""
 
     def __init__(
         self,
         context: ToolContext,
         captioner: Captioner,
         documents: Sequence[str],
-        layer: int,
-        density: Float[ndarray, " neurons"],
+        levers: Levers,
+        density: Float[ndarray, " units"],
         *,
         effort: Effort,
     ) -> None:
         """`documents` are those of the captioner's table; `density` is of all of the layer."""
         self._context, self._captioner, self._documents = context, captioner, documents
-        self._subject, self._site = context.subject, Site(layer=layer, kind="mlp_act")
+        self._subject, self._levers = context.subject, levers
         self._density, self._effort = density, effort
 
-    def check(self, column: int, neuron: int, predicate: Predicate | None) -> Causes | None:
-        """`causal_effect` and its variants, for the captioner's `column`; None with too few texts.
+    def check(self, column: int, unit: int, predicate: Predicate | None) -> Causes | None:
+        """`causal_effect` and its variants for `unit`, the captioner's `column`.
 
-        `causal_effect` is of ablation to the mean, on the tokens that the caption names or, where
-        it names none, on those that really follow.
+        None with too few texts. `causal_effect` is of ablation to the mean, on the tokens that the
+        caption names or, where it names none, on those that really follow.
         """
         captioner = self._captioner
         active = self._spots(column, active=True)
         silent = self._spots(column, active=False)
         if active is None or silent is None:
             return None
-        matched = matched_units(self._subject, self._site.layer, neuron, self._density)
-        matched = matched[: N_MATCHED[self._effort]]
+        matched = self._levers.matched(unit, self._density)[: N_MATCHED[self._effort]]
         named = self.named(predicate)
         levels = {
             "mean": float(captioner.fit.activations[:, column].mean()),
@@ -170,7 +173,7 @@ class CausalCheck:
             "amplify": float(np.mean([each.activation for each, _ in captioner.exemplars(column)])),
         }
         target: Target = "continuation" if named is None else "named"
-        scope = f"unit {self._site.layer}.{neuron}"
+        scope = f"unit {self._name(unit)}"
         made: dict[str, Measurement] = {}
         output: dict[str, JsonValue] = {
             "target": target,
@@ -180,7 +183,7 @@ class CausalCheck:
         for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
             if intervention != "mean" and self._effort == "quick":
                 break
-            effects = self._effects(spots, neuron, matched, levels[intervention], named)
+            effects = self._effects(spots, unit, matched, levels[intervention], named)
             for aim, found in effects.items():
                 if intervention == "amplify":
                     if aim == "continuation":
@@ -212,7 +215,7 @@ class CausalCheck:
     def _effects(
         self,
         spots: Spots,
-        neuron: int,
+        unit: int,
         matched: Sequence[int],
         level: float,
         named: Bool[ndarray, " d_vocab"] | None,
@@ -220,26 +223,29 @@ class CausalCheck:
         """Effects of setting the unit to `level`, and of moving each matched unit by as much."""
         past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
         # What the blocks below give is the same whichever unit is moved: they run once.
-        below = self._subject.blocks[: self._site.layer]
-        resid = Site(layer=self._site.layer, kind="resid_pre")
-        with self._subject.capture([resid, self._site]) as taken, output_shapes(below) as shapes:
+        site = self._levers.site
+        below = self._subject.blocks[: site.layer]
+        resid = Site(layer=site.layer, kind="resid_pre")
+        both = list(dict.fromkeys((resid, site)))
+        with self._subject.capture(both) as taken, output_shapes(below) as shapes:
             clean = self._scores(spots, past, None, named)
-        change = level - taken[self._site][..., neuron]
-        units = [neuron, *matched]
+        change = level - self._levers.read(taken[site])[..., unit]
+        units = [unit, *matched]
         rows: dict[Target, list[Float[ndarray, "units contexts"]]] = {aim: [] for aim in clean}
         # Several units a pass: the weights are read from memory once for all of them.
         at_once = max(1, _ROWS // len(change))
         for start in range(0, len(units), at_once):
-            self._context.step(
-                start, len(units), f"checking what unit {self._site.layer}.{neuron} causes"
-            )
+            self._context.step(start, len(units), f"checking what unit {self._name(unit)} causes")
             chosen = units[start : start + at_once]
             with resuming(below, shapes, taken[resid].repeat(len(chosen), 1, 1)):
-                moved = self._scores(spots, past, _Move(chosen, change), named)
+                moved = self._scores(spots, past, _Move(self._levers, chosen, change), named)
             for aim, scores in moved.items():
                 rows[aim].append(clean[aim] - scores)
         found = {aim: np.concatenate(parts) for aim, parts in rows.items()}
         return {aim: Effects(effects[0], effects[1:]) for aim, effects in found.items()}
+
+    def _name(self, unit: int) -> str:
+        return unit_name(self._levers.where.kind, self._levers.where.layer, unit)
 
     def _scores(
         self,
@@ -262,7 +268,7 @@ class CausalCheck:
             kept.reorder_cache(torch.arange(n_contexts).repeat(count).to(spots.ids.device))
         output = self._subject.forward(
             Batch(*(each.repeat(count, 1) for each in batch)),
-            () if move is None else (Edit(self._site, move.apply),),
+            () if move is None else (Edit(self._levers.site, move.apply),),
             use_cache=True,
             past_key_values=kept,
         )
@@ -313,26 +319,6 @@ class CausalCheck:
             torch.tensor(ids, device=device),
             torch.tensor(follow, device=device),
         )
-
-
-def matched_units(
-    subject: LanguageSubject, layer: int, neuron: int, density: Float[ndarray, " neurons"]
-) -> list[int]:
-    """The other neurons of the layer, nearest in density and in norm of output weights first."""
-    norms = output_norms(subject, layer)
-    features = np.stack([density, np.log(np.maximum(norms, 1e-12))])
-    spread = np.maximum(features.std(axis=1, keepdims=True), 1e-12)
-    distance = (((features - features[:, [neuron]]) / spread) ** 2).sum(axis=0)
-    return [int(row) for row in np.argsort(distance, kind="stable") if row != neuron]
-
-
-def output_norms(subject: LanguageSubject, layer: int) -> Float[ndarray, " neurons"]:
-    """L2 norm of the vector that each MLP neuron of the layer writes at activation 1."""
-    weight: Any = subject.anatomy.blocks[layer].down_projection.weight
-    # GPT-2's layers hold their weights the other way round.
-    neurons_last = weight.shape[1] == subject.d_mlp
-    norms: ndarray = weight.detach().float().norm(dim=0 if neurons_last else 1).cpu().numpy()
-    return norms
 
 
 def vocabulary_table(subject: LanguageSubject) -> TokenTable:

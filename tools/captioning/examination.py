@@ -11,6 +11,7 @@ from dragoman.tools.captioning.causal import CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
 from dragoman.tools.captioning.hearing import Said
+from dragoman.tools.captioning.levers import levers_of
 from dragoman.tools.captioning.twin import SUFFIX, assess_twin
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
@@ -23,7 +24,7 @@ class Examination(NamedTuple):
 
     assessment: Assessment
     causes: Causes | None
-    """None where the caption does not hold, the unit is no MLP neuron, or texts are too few."""
+    """None where the caption does not hold, the unit is a head, or texts are too few."""
     twin: tuple[Measurement, ...]
     bar: Bar | None = None
     """What captions of the random twin's units reach; None where none was captioned."""
@@ -108,12 +109,13 @@ def examine(
         twins = assess_twin(context, bench, names, effort=effort, pmi=pmi)
         bar = random_bar(context, bench, pmi=pmi)
     check = None
-    if bench.where.kind == "mlp":
+    levers = levers_of(context.subject, bench.where, bench.dictionary)
+    if levers is not None:
         check = CausalCheck(
             context,
             bench.captioner,
             bench.corpus.documents,
-            bench.where.layer,
+            levers,
             bench.scan.density,
             effort=effort,
         )

@@ -15,11 +15,11 @@ from dragoman.tools.captioning.arguments import (
     DictionaryArgument,
     ImagesArgument,
     KindArgument,
+    latents_of,
     only_texts,
 )
 from dragoman.tools.captioning.corpora import TextCorpus, open_corpus
 from dragoman.tools.captioning.corpus import sample_corpus
-from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
 from dragoman.tools.captioning.exemplars import TOP_CONTEXTS, Exemplar
 from dragoman.tools.captioning.passes import collect
 from dragoman.tools.captioning.store import ExemplarStore
@@ -67,7 +67,7 @@ def find_exemplars(
     only_texts(images)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
-    latents = _dictionary(where, dictionary)
+    latents = latents_of(where, dictionary)
     check_units(context.subject, where, units, latents)
     text = _corpus(context, corpus, effort)
     try:
@@ -90,19 +90,6 @@ def find_exemplars(
         artifacts=(context.save("exemplars.json", every, "application/json"),),
         caveats=_caveats(store),
     )
-
-
-def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
-    if where.kind != "latent":
-        if path is not None:
-            raise ToolError(f"dictionary: only latents have one, and kind is {where.kind!r}")
-        return None
-    if path is None:
-        raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
-    try:
-        return load_dictionary(Path(path).expanduser(), where.layer)
-    except UserError as error:
-        raise ToolError(f"dictionary: {error}") from None
 
 
 def _corpus(context: ToolContext, path: str | None, effort: Effort) -> TextCorpus:

@@ -7,16 +7,24 @@ from pydantic import Field
 from dragoman.core.errors import ToolError
 from dragoman.core.escaping import visible
 from dragoman.core.records import JsonObject, ToolSuccess
-from dragoman.tools.captioning.arguments import CorpusArgument, ImagesArgument, only_texts
+from dragoman.tools.captioning.arguments import (
+    CorpusArgument,
+    DictionaryArgument,
+    ImagesArgument,
+    KindArgument,
+    latents_of,
+    only_texts,
+)
 from dragoman.tools.captioning.bench import lay_out
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.predicates import PREDICATE, phrase
 from dragoman.tools.captioning.reading import read
+from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.scoring import MIN_ACTIVE
 from dragoman.tools.captioning.tool import DECOYS, corpus_of, decoys
-from dragoman.tools.captioning.units import UnitLayer, check_units
+from dragoman.tools.captioning.units import UnitLayer, check_units, n_units
 from dragoman.tools.captioning.vision.score import score_channel
 from dragoman.tools.captioning.vision.tool import only_pictures
 from dragoman.tools.context import ToolContext
@@ -26,8 +34,8 @@ from dragoman.tools.registry import Effort, tool
 @tool(method="captioning", uses_chat=True, subjects=("language", "vision"))
 def score_caption(
     context: ToolContext,
-    layer: Annotated[int, Field(ge=0, description="Layer (block) of the MLP neuron.")],
-    neuron: Annotated[int, Field(ge=0, description="Index of the MLP neuron.")],
+    layer: Annotated[int, Field(ge=0, description="Layer (block) of the unit.")],
+    neuron: Annotated[int, Field(ge=0, description="Index of the neuron, or other unit.")],
     caption: Annotated[
         str,
         Field(
@@ -39,28 +47,33 @@ def score_caption(
     corpus: CorpusArgument = None,
     effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
     images: ImagesArgument = None,
+    kind: KindArgument = "mlp",
+    dictionary: DictionaryArgument = None,
 ) -> ToolSuccess:
-    """Score a caption of an MLP neuron that a person, a paper or another tool proposes.
+    """Score a caption of a unit that a person, a paper or another tool proposes.
 
     All scores stand beside their floors: detection and fuzzing (in which texts, at which tokens is
-    the neuron active), simulation, embedding, likelihood, and a chat model's verdict where there is
+    the unit active), simulation, embedding, likelihood, and a chat model's verdict where there is
     one. A caption that quotes words or names classes of tokens or topics is checked by rule; any
-    other is judged by a sentence embedder. `causal_effect` says whether the neuron acts on the text
+    other is judged by a sentence embedder. `causal_effect` says whether the unit acts on the text
     that the caption predicts. A caption of a vision subject's channel is scored on images.
     """
     if context.network.kind == "vision":
-        only_pictures(corpus=corpus)
+        only_pictures(corpus=corpus, dictionary=dictionary, kind=None if kind == "mlp" else kind)
         return score_channel(context, layer, neuron, caption, images=images, effort=effort)
     only_texts(images)
-    where = UnitLayer(layer=layer)
-    check_units(context.subject, where, [neuron])
+    where = UnitLayer(kind=kind, layer=layer)
+    context.subject.check_layer(layer)
+    latents = latents_of(where, dictionary)
+    check_units(context.subject, where, [neuron], latents)
     text = corpus_of(context, corpus, effort)
-    others = decoys(context, where, [neuron], context.subject.d_mlp, DECOYS[effort])
-    bench = lay_out(context, where, [neuron], others, text)
-    name, predicate = f"{layer}.{neuron}", read(caption)
+    every = n_units(context.subject, where, latents)
+    others = decoys(context, where, [neuron], every, DECOYS[effort])
+    bench = lay_out(context, where, [neuron], others, text, dictionary=latents)
+    name, predicate = unit_name(kind, layer, neuron), read(caption)
     if bench.captioner.dead(0):
         raise ToolError(
-            f"neuron {neuron} of layer {layer} is dead on this corpus: never above zero, or always "
+            f"unit {name} is dead on this corpus: never above zero, or always "
             "the same; another corpus may rouse it"
         )
     judge = None if context.chat is None else ChatJudge(context, context.chat)
@@ -69,7 +82,7 @@ def score_caption(
     )
     if found is None:
         raise ToolError(
-            f"neuron {neuron} of layer {layer} has fewer than {MIN_ACTIVE} active or silent "
+            f"unit {name} has fewer than {MIN_ACTIVE} active or silent "
             "held-out contexts, so no caption of it can be scored; give more texts"
         )
     described: JsonObject = {

@@ -16,6 +16,7 @@ from dragoman.tools.captioning.arguments import (
     DictionaryArgument,
     ImagesArgument,
     KindArgument,
+    latents_of,
     only_texts,
 )
 from dragoman.tools.captioning.assessment import said_of
@@ -23,7 +24,6 @@ from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
 from dragoman.tools.captioning.describing import Choices, choose_all, with_captioning_chat
-from dragoman.tools.captioning.dictionaries import SparseDictionary, load_dictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
@@ -69,8 +69,8 @@ def caption_neurons(
     it says more of the unit than captions of random units say of theirs; else the result says which
     of the two it failed. A unit that responds to several things gets a caption, a score and a share
     for each. These scores are correlational: they say when a unit is active, not what it does.
-    `causal_effect` says that: whether ablating an MLP neuron changes the text that its caption
-    predicts by more than as large a change of like neurons does.
+    `causal_effect` says that: whether ablating the unit changes the text that its caption predicts
+    by more than as large a change of like units does; of attention heads there are too few.
 
     Units of a vision subject are the channels of a layer, watched on images.
     """
@@ -89,7 +89,7 @@ def caption_neurons(
     context = with_captioning_chat(context)
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
-    latents = _dictionary(where, dictionary)
+    latents = latents_of(where, dictionary)
     check_units(context.subject, where, neurons, latents)
     text = corpus_of(context, corpus, effort)
     every = n_units(context.subject, where, latents)
@@ -106,19 +106,6 @@ def caption_neurons(
         pmi=pmi,
     )
     return _result(context, bench, choices, examined, names, TAU if pmi else 0.0)
-
-
-def _dictionary(where: UnitLayer, path: str | None) -> SparseDictionary | None:
-    if where.kind != "latent":
-        if path is not None:
-            raise ToolError(f"dictionary: only latents have one, and kind is {where.kind!r}")
-        return None
-    if path is None:
-        raise ToolError("dictionary: latents need the safetensors file of their autoencoder")
-    try:
-        return load_dictionary(Path(path).expanduser(), where.layer)
-    except UserError as error:
-        raise ToolError(f"dictionary: {error}") from None
 
 
 def corpus_of(context: ToolContext, path: str | None, effort: Effort) -> Corpus:

@@ -66,7 +66,7 @@ def n_units(
         case "head":
             return _n_heads(subject)
         case "latent":
-            return _dictionary(subject, where, dictionary).n_latents
+            return dictionary_of(subject, where, dictionary).n_latents
 
 
 def check_units(
@@ -213,7 +213,7 @@ class UnitReader:
             site, change = self._dictionary.site, self._dictionary.encode
         else:
             site = Site(layer=where.layer, kind="mlp_act" if where.kind == "mlp" else "resid_post")
-            change = _as_it_is
+            change = as_it_is
 
         def apply(activations: Tensor) -> Tensor:
             see(where, change(activations))
@@ -231,7 +231,8 @@ class _Head(NamedTuple):
     factors: Float[Tensor, "heads d_head d_head"]
 
 
-def _as_it_is(activations: Tensor) -> Tensor:
+def as_it_is(activations: Tensor) -> Tensor:
+    """Units that are components of what is read."""
     return activations
 
 
@@ -264,9 +265,10 @@ def _head_factors(subject: LanguageSubject, layer: int) -> _Head:
     return _Head(projection, upper.transpose(1, 2).contiguous())
 
 
-def _dictionary(
+def dictionary_of(
     subject: LanguageSubject, where: UnitLayer, dictionary: SparseDictionary | None
 ) -> SparseDictionary:
+    """The dictionary whose latents the units of `where` are; `ToolError` where it does not fit."""
     if dictionary is None:
         raise ToolError(f"{where}: latents need a sparse dictionary; give its safetensors file")
     if where.layer != dictionary.site.layer:

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+from dragoman.core.records import Site
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.causal import (
     CausalCheck,
     Effects,
     _Move,
-    matched_units,
-    output_norms,
     vocabulary_table,
 )
+from dragoman.tools.captioning.dictionaries import SparseDictionary
+from dragoman.tools.captioning.levers import levers_of, mlp_levers, output_norms
 from dragoman.tools.captioning.neighbours import scan_layer
 from dragoman.tools.captioning.predicates import Not, Predicate, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
 from dragoman.tools.context import ToolContext
+from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.planted import plant
 
 ACTOR, DECOY = 0, 1
@@ -66,7 +68,12 @@ def lab(tmp_path_factory):
     )
     scan = scan_layer(context, documents, UnitLayer(layer=truth.unit_layer), units[:2])
     check = CausalCheck(
-        context, captioner, documents, truth.unit_layer, scan.density, effort="full"
+        context,
+        captioner,
+        documents,
+        mlp_levers(subject, truth.unit_layer),
+        scan.density,
+        effort="full",
     )
     return check, units, subject, truth, names, promoted
 
@@ -105,7 +112,7 @@ def test_units_without_a_say_in_it_are_seldom_called_causes(lab):
         check._context,
         check._captioner,
         check._documents,
-        check._site.layer,
+        check._levers,
         check._density,
         effort="quick",
     )
@@ -141,7 +148,7 @@ def test_a_move_by_nothing_changes_nothing(lab):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     clean = check._scores(spots, past, None, None)["continuation"]
-    still = _Move([units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
+    still = _Move(check._levers, [units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
     same = check._scores(spots, past, still, None)["continuation"]
     assert same == pytest.approx(np.concatenate([clean, clean]), abs=1e-5)
 
@@ -151,9 +158,11 @@ def test_units_moved_in_one_pass_do_not_mix(lab):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     change = torch.full(spots.ids.shape, 0.7)
-    both = check._scores(spots, past, _Move(units[:2], change), None)["continuation"]
+    both = check._scores(spots, past, _Move(check._levers, units[:2], change), None)["continuation"]
     for row, unit in enumerate(units[:2]):
-        alone = check._scores(spots, past, _Move([unit], change), None)["continuation"]
+        alone = check._scores(spots, past, _Move(check._levers, [unit], change), None)[
+            "continuation"
+        ]
         assert both[row] == pytest.approx(alone[0], abs=1e-5)
     assert np.abs(both[0] - both[1]).max() > 1e-3
 
@@ -163,10 +172,12 @@ def test_passes_that_start_at_the_layer_give_what_whole_passes_give(lab):
     assert truth.unit_layer > 0
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    with subject.capture([check._site]) as taken:
+    with subject.capture([check._levers.site]) as taken:
         clean = check._scores(spots, past, None, None)["continuation"]
-    change = 0.3 - taken[check._site][..., units[ACTOR]]
-    whole = check._scores(spots, past, _Move(units[:3], change), None)["continuation"]
+    change = 0.3 - taken[check._levers.site][..., units[ACTOR]]
+    whole = check._scores(spots, past, _Move(check._levers, units[:3], change), None)[
+        "continuation"
+    ]
     with pass_counts(subject) as counts:
         found = check._effects(spots, units[ACTOR], units[1:3], 0.3, None)["continuation"]
     assert np.vstack([found.own, found.matched]) == pytest.approx(clean - whole, abs=1e-5)
@@ -212,13 +223,78 @@ def test_matched_units_are_like_in_density_and_norm(lab):
     down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
     assert norms == pytest.approx(down.norm(dim=0).detach().numpy(), rel=1e-5)
     density = np.linspace(0, 1, subject.d_mlp)
-    order = matched_units(subject, truth.unit_layer, 5, density)
+    order = mlp_levers(subject, truth.unit_layer).matched(5, density)
     assert 5 not in order
     assert len(order) == subject.d_mlp - 1
 
 
 def test_norms_are_of_output_vectors_in_every_family(any_tiny):
     assert output_norms(any_tiny, 1).shape == (any_tiny.d_mlp,)
+
+
+@pytest.fixture(scope="module")
+def latents(lab):
+    """The check of latents that each stand for one neuron."""
+    check, _, subject, truth, *_ = lab
+    one = torch.eye(subject.d_mlp)
+    dictionary = SparseDictionary(
+        site=Site(layer=truth.unit_layer, kind="mlp_act"),
+        encoder=one,
+        encoder_bias=torch.zeros(subject.d_mlp),
+        decoder=one,
+        decoder_bias=torch.zeros(subject.d_mlp),
+        nonlinearity="relu",
+        centred=False,
+        k=None,
+        threshold=None,
+        digest="",
+    )
+    where = UnitLayer(kind="latent", layer=truth.unit_layer)
+    levers = levers_of(subject, where, dictionary)
+    return CausalCheck(
+        check._context, check._captioner, check._documents, levers, check._density, effort="quick"
+    )
+
+
+def test_latents_that_stand_for_neurons_do_what_these_do(lab, latents):
+    check, units, *_, promoted = lab
+    spots = check._spots(ACTOR, active=True)
+    past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    change = torch.full(spots.ids.shape, -0.6)
+    neurons = check._scores(spots, past, _Move(check._levers, units[:3], change), None)
+    same = latents._scores(spots, past, _Move(latents._levers, units[:3], change), None)
+    assert same["continuation"] == pytest.approx(neurons["continuation"], abs=1e-5)
+    causes = latents.check(ACTOR, units[ACTOR], _words(promoted))
+    assert causes.effect.ci95[0] > causes.effect.baseline
+    assert causes.effect.scope == f"unit latent.{check._levers.where.layer}.{units[ACTOR]}"
+
+
+def test_a_component_of_the_stream_is_moved_along_itself(lab):
+    check, _, subject, truth, *_ = lab
+    levers = levers_of(subject, UnitLayer(kind="resid", layer=truth.unit_layer))
+    resid = CausalCheck(
+        check._context, check._captioner, check._documents, levers, check._density, effort="quick"
+    )
+    spots = check._spots(ACTOR, active=True)
+    past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    with subject.capture([levers.site]) as taken:
+        clean = check._scores(spots, past, None, None)["continuation"]
+    change = 0.3 - taken[levers.site][..., 2]
+
+    def moved(activations):
+        raised = activations.clone()
+        raised[..., 2] += change
+        return raised
+
+    with subject.editing([Edit(levers.site, moved)]):
+        by_hand = check._scores(spots, past, None, None)["continuation"]
+    found = resid._effects(spots, 2, [3], 0.3, None)["continuation"]
+    assert found.own == pytest.approx((clean - by_hand)[0], abs=1e-5)
+    assert np.abs(found.own - found.matched[0]).max() > 1e-4
+
+
+def test_heads_are_too_few_to_be_checked(tiny_subject):
+    assert levers_of(tiny_subject, UnitLayer(kind="head", layer=1)) is None
 
 
 def test_the_vocabulary_is_read_token_by_token(tiny_subject):

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dragoman.core.protocols import ChatReply
 from dragoman.core.records import ChatIdentity
@@ -78,6 +80,28 @@ def test_a_true_caption_holds_and_a_false_one_does_not(lab):
     assert false.output["holds"] is False
     assert false.measurement("detection", scope).value < 0.7
     assert false.measurement("causal_effect", scope) is None
+
+
+def test_latents_of_an_autoencoder_are_scored_at_the_site_that_it_reads(lab, tmp_path):
+    call, truth, names = lab
+    neuron, width = names["colours"].neuron, 80
+    file = tmp_path / "sae.safetensors"
+    # Latent 3 stands for the neuron, the others for others.
+    order = torch.tensor([(neuron - 3 + latent) % width for latent in range(width)])
+    inward = torch.eye(width)[:, order].contiguous()
+    outward = inward.T.contiguous()
+    save_file({"W_enc": inward, "b_enc": torch.zeros(width), "W_dec": outward}, file)
+    hook = {"hook_name": f"blocks.{truth.unit_layer}.mlp.hook_post"}
+    (tmp_path / "cfg.json").write_text(json.dumps(hook))
+    found = call("words about colours", kind="latent", dictionary=str(file), neuron=3)
+    scope = f"unit latent.{truth.unit_layer}.3"
+    assert found.output["holds"] is True
+    assert found.measurement("detection", scope).value > 0.8
+    assert found.measurement("causal_effect", scope) is not None
+    lacking = call("words about colours", kind="latent", neuron=3)
+    assert "latents need the safetensors file" in lacking.error
+    elsewhere = call("words about colours", kind="latent", dictionary=str(file), layer=0)
+    assert f"name layer {truth.unit_layer}" in elsewhere.error
 
 
 def test_free_words_are_judged_by_meaning_and_said_to_be(lab):
