@@ -190,7 +190,7 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     subject = context.vision
     requests = {
         layer: _named_units(request, subject.n_units(layer), f"layer {layer}")
-        for layer in _layers(request, subject.n_layers)
+        for layer in layers_of(request.layers, subject.n_layers) or (subject.n_layers // 2,)
     }
     images = images_of(
         None if request.images is None else str(request.images), effort, request.seed
@@ -213,22 +213,12 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
 def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.batch_language import LanguageUnits
     from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
-    from dragoman.tools.captioning.dictionaries import load_dictionary
     from dragoman.tools.captioning.tool import DOCUMENTS
 
     effort: Literal["quick", "full"] = "quick" if request.quick else "full"
-    layers = _layers(request, context.subject.n_layers)
-    kind = "latent" if request.dictionary is not None else request.kind
-    dictionary = None
-    if kind == "latent":
-        if request.dictionary is None:
-            raise UserError("--kind latent needs the autoencoder: --dictionary FILE.safetensors")
-        if request.kind not in ("mlp", "latent"):
-            raise UserError(f"--dictionary gives latents, and --kind is {request.kind}")
-        if len(layers) != 1:
-            raise UserError("--dictionary reads one layer: name it with --layers")
-        context.subject.check_layer(layers[0])
-        dictionary = load_dictionary(request.dictionary.expanduser(), layers[0])
+    n_layers = context.subject.n_layers
+    layers = layers_of(request.layers, n_layers) or (n_layers // 2,)
+    kind, dictionary = kind_and_dictionary(context, request, layers)
     requests = _requests(context, request, kind, layers, dictionary)
     corpus = (
         sample_corpus(context, DOCUMENTS[effort])
@@ -245,6 +235,24 @@ def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
         dictionary=dictionary,
     )
     return _Work(units.settings, units.groups, lambda folder: units.describe)
+
+
+def kind_and_dictionary(
+    context: "ToolContext", request: BatchRequest, layers: Sequence[int]
+) -> "tuple[Kind, SparseDictionary | None]":
+    """What units a person asks for; `UserError` where an autoencoder is lacking or out of place."""
+    from dragoman.tools.captioning.dictionaries import load_dictionary
+
+    if request.dictionary is None:
+        if request.kind == "latent":
+            raise UserError("--kind latent needs the autoencoder: --dictionary FILE.safetensors")
+        return request.kind, None
+    if request.kind not in ("mlp", "latent"):
+        raise UserError(f"--dictionary gives latents, and --kind is {request.kind}")
+    if len(layers) != 1:
+        raise UserError("--dictionary reads one layer: name it with --layers")
+    context.subject.check_layer(layers[0])
+    return "latent", load_dictionary(request.dictionary.expanduser(), layers[0])
 
 
 def _requests(
@@ -275,12 +283,14 @@ def _named_units(request: BatchRequest, every: int, where: str) -> tuple[int, ..
     return named
 
 
-def _layers(request: BatchRequest, n_layers: int) -> tuple[int, ...]:
-    if request.layers is None:
-        return (n_layers // 2,)
-    layers = numbers(request.layers, "--layers")
-    if layers[-1] >= n_layers:
-        raise UserError(f"--layers {request.layers}: the subject has layers 0 to {n_layers - 1}")
+def layers_of(named: str | None, n_layers: int) -> tuple[int, ...]:
+    """The layers that are named, such as '3-8'; empty where none are.
+
+    `UserError` names a layer that is not there.
+    """
+    layers = () if named is None else numbers(named, "--layers")
+    if layers and layers[-1] >= n_layers:
+        raise UserError(f"--layers {named}: the subject has layers 0 to {n_layers - 1}")
     return layers
 
 

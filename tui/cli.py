@@ -19,6 +19,7 @@ from dragoman.tui.commands import (
     chat,
     doctor,
     edit,
+    exemplars,
     memory,
     relation,
     report,
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("caption", epilog=caption.EXAMPLES)(caption.caption)
 app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
+app.add_typer(exemplars.app)
 app.add_typer(tool.app)
 app.add_typer(relation.app)
 app.add_typer(edit.app)

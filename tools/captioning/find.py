@@ -69,13 +69,13 @@ def find_exemplars(
     context.subject.check_layer(layer)
     latents = latents_of(where, dictionary)
     check_units(context.subject, where, units, latents)
-    text = _corpus(context, corpus, effort)
+    text = texts_of(context, corpus, effort)
     try:
         store = collect(context, text, [where], dictionary=latents)
     except UserError as error:
         # The corpus is read while the pass goes on: a bad line far down comes up here.
         raise ToolError(f"corpus: {error}") from None
-    entries = [_entry(store, where, unit) for unit in units]
+    entries = [entry_of(store, where, unit) for unit in units]
     description: JsonObject = {
         "corpus": text.description,
         "n_documents": store.manifest.n_documents,
@@ -92,7 +92,8 @@ def find_exemplars(
     )
 
 
-def _corpus(context: ToolContext, path: str | None, effort: Effort) -> TextCorpus:
+def texts_of(context: ToolContext, path: str | None, effort: Effort) -> TextCorpus:
+    """A person's texts, all of them or the first few, or the subject's own; else `ToolError`."""
     if path is None:
         return sample_corpus(context, _DOCUMENTS[effort])
     try:
@@ -102,7 +103,8 @@ def _corpus(context: ToolContext, path: str | None, effort: Effort) -> TextCorpu
         raise ToolError(f"corpus: {error}") from None
 
 
-def _entry(store: ExemplarStore, where: UnitLayer, unit: int) -> JsonObject:
+def entry_of(store: ExemplarStore, where: UnitLayer, unit: int) -> JsonObject:
+    """Exemplars and silent contexts of one unit, escaped, the strongest first."""
     summaries = store.summaries[where]
     dead = bool(summaries.dead()[unit])
     found = [] if dead else store.exemplars(where, unit)

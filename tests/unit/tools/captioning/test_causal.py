@@ -251,6 +251,7 @@ def latents(lab):
     )
     where = UnitLayer(kind="latent", layer=truth.unit_layer)
     levers = levers_of(subject, where, dictionary)
+    assert levers is not None
     return CausalCheck(
         check._context, check._captioner, check._documents, levers, check._density, effort="quick"
     )
@@ -272,6 +273,7 @@ def test_latents_that_stand_for_neurons_do_what_these_do(lab, latents):
 def test_a_component_of_the_stream_is_moved_along_itself(lab):
     check, _, subject, truth, *_ = lab
     levers = levers_of(subject, UnitLayer(kind="resid", layer=truth.unit_layer))
+    assert levers is not None
     resid = CausalCheck(
         check._context, check._captioner, check._documents, levers, check._density, effort="quick"
     )
