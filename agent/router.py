@@ -113,6 +113,7 @@ def fill(template: str, question: str, scene: Scene) -> JsonObject | None:
         case (
             "knows_relation"
             | "edit_generalises"
+            | "edit_through_map"
             | "decided_where"
             | "holds_truth_unsaid"
             | "errors_foreseen"

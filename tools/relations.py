@@ -46,7 +46,8 @@ MAXIMUM_CHARACTERS = 400
 
 _FOLDER = Path(__file__).resolve().parent / "data" / "relations"
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
-_SHOWN = 5
+_SHOWN = 100
+"""Bad samples that are named one by one: a file with more is wrong as a whole."""
 
 
 class Sample(Record):
@@ -122,7 +123,11 @@ def relation_path(name_or_path: str) -> Path:
 
 def relation_caveats(relation: Relation) -> list[str]:
     """What the relation's file says of itself, as caveats of whatever was measured on it."""
-    return [f"relation file: {note}" for note in relation.notes[:_SHOWN_NOTES]]
+    shown = [f"relation file: {note}" for note in relation.notes[:_SHOWN_NOTES]]
+    more = len(relation.notes) - len(shown)
+    if more > 0:
+        shown.append(f"relation file: {more} more such notes; `dragoman relation list` shows all")
+    return shown
 
 
 def read_relation(path: Path) -> Relation:

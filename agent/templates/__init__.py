@@ -12,7 +12,7 @@ from dragoman.agent.template import Template
 from dragoman.agent.templates.behaviour import ALIKE, CONTINUES, KNOWS, PREDICTS
 from dragoman.agent.templates.captioning import CONCEPT, NEEDED, RESPONDS
 from dragoman.agent.templates.circuits import DECIDED, DECODES, DISTRACTED, SHARED
-from dragoman.agent.templates.editing import EDITS, FORESEES, SINGLE_EDIT
+from dragoman.agent.templates.editing import EDITS, FORESEES, SINGLE_EDIT, THROUGH_MAP
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
             NEEDED,
             CONCEPT,
             FORESEES,
+            THROUGH_MAP,
         )
     }
 )

@@ -81,6 +81,82 @@ EDITS = Template(
     hints=words("chang- generali- entity entities represent- spare- unseen neighbour- neighbor-"),
 )
 
+THROUGH_MAP = Template(
+    name="edit_through_map",
+    asks=(
+        "Can facts of a relation be edited without any training, through the inverse of its linear "
+        "map?"
+    ),
+    statement=(
+        "moving an entity's representation through the inverse of the linear map of {relation} "
+        "changes its {relation} and no other"
+    ),
+    example=Example(
+        "Does the inverse of the map from a verb to its past tense edit single verbs?",
+        {"relation": "verb_past_tense"},
+    ),
+    slots=relation_slots,
+    tool="edit_through_relation",
+    arguments=relation_arguments,
+    predictions=lambda arguments: (
+        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
+        Prediction(
+            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
+        ),
+    ),
+    wordings=MappingProxyType(
+        {
+            "efficacy": Wording(
+                held=(
+                    "Edits through the inverse of the linear map of {relation} take hold without "
+                    "training: efficacy <efficacy>."
+                ),
+                refuted=(
+                    "Edits through the inverse of the linear map of {relation} do not take hold: "
+                    "efficacy <efficacy>."
+                ),
+                inconclusive=(
+                    "Whether edits through the inverse of the linear map of {relation} take hold "
+                    "stays open: efficacy <efficacy>."
+                ),
+            ),
+            "neighbourhood_specificity": Wording(
+                held=(
+                    "Edits through the inverse of the linear map of {relation} leave other "
+                    "entities as they were: neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                refuted=(
+                    "Edits through the inverse of the linear map of {relation} spill over to other "
+                    "entities: neighbourhood specificity <neighbourhood_specificity>."
+                ),
+                inconclusive=(
+                    "Whether edits through the inverse of the linear map of {relation} leave other "
+                    "entities as they were stays open: neighbourhood specificity "
+                    "<neighbourhood_specificity>."
+                ),
+            ),
+        }
+    ),
+    refuted_by="efficacy wholly below the threshold, or no better than its control",
+    rivals=(
+        NOTHING + "any push of that size moves the answer as often",
+        "the change of the answer's representation alone, without the map, moves it as often",
+    ),
+    controls=(
+        "no edit",
+        "prefix",
+        "the change of z without the map",
+        "a random direction of equal norm",
+    ),
+    confounds=(
+        "efficacy compares two answers and not the whole vocabulary",
+        "layer and rank were chosen on other entities of the same relation",
+        "few entities are left for the test",
+    ),
+    cues=words("inverse inverses invert- pseudoinverse untrained"),
+    hints=words("edit- chang- map maps linear train- training without through"),
+)
+
 SINGLE_EDIT = Template(
     name="single_edit_holds",
     asks="Can one named entity be given one named new object by an edit?",

@@ -17,12 +17,14 @@ from dragoman.tools.relations import Relation, read_relation
 
 ROWS_FILE = "results.jsonl"
 """The rows in full, from which table and page are made."""
+_SUFFIXES = frozenset({".json", ".jsonl", ".parquet"})
 
 
 class RelationRow(Record):
     """What came of one relation file."""
 
     file: str
+    """Path within the folder."""
     file_sha256: str
     key: str
     """Content id of all else that the result depends on."""
@@ -40,12 +42,25 @@ Run: TypeAlias = Callable[[Path], ToolResult]
 
 
 def relation_files(folder: Path) -> list[Path]:
-    """The `.json` files of a folder, by name; `UserError` if there are none."""
+    """The relation files of a folder and its sub-folders, as relative paths in order.
+
+    Files of facts (`.jsonl`, `.parquet`) are among them, and what a batch itself left is not.
+    `UserError` if there are none.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
-    files = sorted(path for path in folder.glob("*.json") if path.is_file())
+    files = sorted(
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.suffix in _SUFFIXES
+        and path.is_file()
+        and not (path.parent / ROWS_FILE).exists()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not files:
-        raise UserError(f"{folder} holds no .json file; relation files end in .json")
+        raise UserError(
+            f"{folder} holds no relation file; they end in {', '.join(sorted(_SUFFIXES))}"
+        )
     return files
 
 
@@ -66,6 +81,7 @@ def read_rows(folder: Path) -> dict[str, RelationRow]:
 
 
 def run_batch(
+    folder: Path,
     files: Sequence[Path],
     out: Path,
     key: str,
@@ -75,7 +91,8 @@ def run_batch(
     """A row for each file, in order; those that are done already are not run again.
 
     Args:
-        files: relation files.
+        folder: where the files are.
+        files: relation files, as paths within the folder.
         out: the folder that holds the rows.
         key: content id of subject, settings, seed and source.
         run: measures one file; its `ToolResult` may be an error.
@@ -84,13 +101,13 @@ def run_batch(
     before = read_rows(out)
     rows: list[RelationRow] = []
     for place, path in enumerate(files):
-        digest = file_sha256(path)
-        kept = before.get(path.name)
+        digest = file_sha256(folder / path)
+        kept = before.get(path.as_posix())
         if kept is not None and (kept.file_sha256, kept.key) == (digest, key):
             rows.append(kept)
             continue
-        step(place, len(files), f"{path.name}: {place + 1} of {len(files)} relations")
-        rows.append(_row(path, digest, key, run))
+        step(place, len(files), f"{path.as_posix()}: {place + 1} of {len(files)} relations")
+        rows.append(_row(folder, path, digest, key, run))
         # Rows of files that are still to come stay: they may be good when their turn comes.
         done = {row.file for row in rows}
         others = [row for name, row in before.items() if name not in done]
@@ -99,12 +116,12 @@ def run_batch(
     return rows
 
 
-def _row(path: Path, digest: str, key: str, run: Run) -> RelationRow:
+def _row(folder: Path, path: Path, digest: str, key: str, run: Run) -> RelationRow:
     try:
-        relation: Relation = read_relation(path)
+        relation: Relation = read_relation(folder / path)
     except ToolError as error:
         return RelationRow(
-            file=path.name,
+            file=path.as_posix(),
             file_sha256=digest,
             key=key,
             relation=path.stem,
@@ -114,9 +131,9 @@ def _row(path: Path, digest: str, key: str, run: Run) -> RelationRow:
             result=None,
             fault=str(error),
         )
-    result = run(path)
+    result = run(folder / path)
     return RelationRow(
-        file=path.name,
+        file=path.as_posix(),
         file_sha256=digest,
         key=key,
         relation=relation.name,

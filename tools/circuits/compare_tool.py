@@ -22,7 +22,7 @@ from dragoman.tools.circuits.comparison import (
     random_overlaps,
 )
 from dragoman.tools.circuits.heat_plot import draw_heat
-from dragoman.tools.circuits.study import PLANS, gather_facts
+from dragoman.tools.circuits.study import PLANS, candidate_layers, gather_facts
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import Relation, load_relation
@@ -70,12 +70,7 @@ def compare_relations(
     subject = ctx.subject
     if layer is None:
         layer = round(_DEPTH * (subject.n_layers - 1))
-    subject.check_layer(layer)
-    if layer == subject.n_layers - 1 and subject.n_layers > 1:
-        raise ToolError(
-            f"layer {layer} is the last: nothing moves from token to token after it; "
-            f"choose one of 0..{subject.n_layers - 2}"
-        )
+    candidate_layers(subject, layer)
     loaded = _load(relations)
     rank = min(_RANKS[effort], subject.d_model // 4) if rank is None else rank
     if rank > subject.d_model // 2:

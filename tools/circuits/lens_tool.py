@@ -22,8 +22,6 @@ from dragoman.tools.circuits.fitted import Reader, fit_reader
 from dragoman.tools.circuits.heat_plot import draw_heat
 from dragoman.tools.circuits.lens import LensMap, distract, false_objects, read_text
 from dragoman.tools.circuits.study import (
-    MINIMUM_KNOWN_TEST,
-    MINIMUM_KNOWN_VALIDATION,
     PLANS,
     Facts,
     gather_facts,
@@ -90,9 +88,7 @@ def attribute_lens(
     tested, tried = facts.known_among(facts.test), facts.known_among(facts.validation)
     if not facts.judgeable:
         return ToolSuccess(
-            summary=f"{loaded.name}: the lens cannot be judged: {len(tested)} known of "
-            f"{len(facts.test)} test facts and {len(tried)} of {len(facts.validation)} validation "
-            f"facts; at least {MINIMUM_KNOWN_TEST} and {MINIMUM_KNOWN_VALIDATION} are needed",
+            summary=f"{loaded.name}: the lens cannot be judged: {facts.lacking}",
             output={"relation": loaded.name, "effort": effort, "n_known_test": len(tested)},
             caveats=tuple(caveats),
         )
@@ -110,6 +106,8 @@ def attribute_lens(
         subject, reader.maps, _betas(reader, reading), text, relation=loaded.name, fact=asked
     )
     caveats.append("one split of the facts: another seed may choose another layer")
+    if asked in facts.estimation:
+        caveats.append("too few facts to leave this one out: the map was estimated from it too")
     if asked is None:
         caveats.append("the text names no entity of the relation: the map shows no known object")
     return ToolSuccess(

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from dragoman.core.errors import ToolError
 from dragoman.tools.circuits.approximation import Estimate, estimate_from
 from dragoman.tools.circuits.controls import Part
 from dragoman.tools.circuits.faithfulness import Decoded, decode, first_tokens, hits
@@ -130,6 +131,11 @@ class Facts(NamedTuple):
                 f"{self.samples[test[0]].object!r}; at least {MINIMUM_OBJECTS} different ones "
                 "are needed"
             )
+        if len({int(self.first[place]) for place in test}) < MINIMUM_OBJECTS:
+            return (
+                f"the objects of all {len(test)} known test facts begin with the same token, so no "
+                "answer tells them apart"
+            )
         return ""
 
 
@@ -185,9 +191,18 @@ def _say_all_but_own(
 def candidate_layers(subject: LanguageSubject, layer: int | None) -> list[int]:
     """The layers that are tried: the one asked for, or all below the last block.
 
-    After the last block nothing moves from token to token, so there is no relation left to find.
+    After the last block nothing moves from token to token, so there is no relation left to find:
+    `ToolError` where it is asked for, or a layer that is not there.
     """
-    return list(range(max(1, subject.n_layers - 1))) if layer is None else [layer]
+    if layer is None:
+        return list(range(max(1, subject.n_layers - 1)))
+    subject.check_layer(layer)
+    if layer == subject.n_layers - 1 and subject.n_layers > 1:
+        raise ToolError(
+            f"layer {layer} is the last: nothing moves from token to token after it; "
+            f"choose one of 0..{subject.n_layers - 2}"
+        )
+    return [layer]
 
 
 def fit(

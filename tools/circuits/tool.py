@@ -16,7 +16,7 @@ from dragoman.tools.circuits.measuring import (
 )
 from dragoman.tools.circuits.plot import Panel, draw_ranks, draw_sweep
 from dragoman.tools.circuits.selection import Setting, best_by_layer
-from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts
+from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts, candidate_layers
 from dragoman.tools.circuits.trial import Causality, Faithfulness, Trial, run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
 from dragoman.tools.circuits.twin import make_twin
@@ -55,8 +55,7 @@ def approximate_relation(
     few known facts there is no number but a caveat.
     """
     subject = ctx.subject
-    if layer is not None:
-        subject.check_layer(layer)
+    candidate_layers(subject, layer)
     loaded = load_relation(relation)
     plan = PLANS[effort]
     twin = make_twin(subject, ctx.seed)
@@ -87,6 +86,14 @@ def approximate_relation(
     }
     known = measure_known(records)
     caveats = relation_caveats(loaded)
+    n_asked = len(records[0].known.by_fact)
+    if n_asked < len(loaded.samples):
+        caveats.append(
+            f"{n_asked} of the relation's {len(loaded.samples)} facts took part in each split, "
+            "drawn so that its objects are balanced"
+        )
+    if layer is not None:
+        caveats.append(f"only layer {layer} was tried: another may name more objects")
     read = measure_faithfulness(records)
     if read is None or shown.reading is None:
         caveats.append(

@@ -60,12 +60,13 @@ def list_relations(
     from dragoman.tools.relations import load_relation, read_relation
 
     rows: list[dict[str, JsonValue]] = []
+    notes: list[str] = []
     faults: list[str] = []
-    paths = [None] * len(ours()) if folder is None else relation_files(folder)
-    names = ours() if folder is None else tuple(path.name for path in paths if path)
-    for name, path in zip(names, paths, strict=True):
+    paths = [] if folder is None else relation_files(folder)
+    names = ours() if folder is None else tuple(path.as_posix() for path in paths)
+    for name in names:
         try:
-            relation = load_relation(name) if path is None else read_relation(path)
+            relation = load_relation(name) if folder is None else read_relation(folder / name)
         except ToolError as error:
             faults.append(str(error))
             rows.append({"name": name, "fault": str(error)})
@@ -80,6 +81,7 @@ def list_relations(
                 "notes": list(relation.notes),
             }
         )
+        notes += [f"{name}: {note}" for note in relation.notes]
     if as_json:
         emit_json({"relations": [*rows]})
     else:
@@ -92,6 +94,8 @@ def list_relations(
             ],
             empty="no relation file can be read",
         )
+        for note in notes:
+            emit_text(note)
     for fault in faults:
         complain(fault)
     return ExitCode.WRONG_INPUT if faults else ExitCode.DONE
@@ -121,9 +125,9 @@ def fit(
 ) -> int:
     """Estimate a relation's linear map and measure it.
 
-    Faithfulness and causality beside their controls. Of a folder every .json file is measured, into
-    results.jsonl, relations.jsonl, relations.parquet and relations.html; the same command again
-    goes on where it stopped.
+    Faithfulness and causality beside their controls. Of a folder and its sub-folders every relation
+    file is measured, into results.jsonl, relations.jsonl, relations.parquet and relations.html; the
+    same command again goes on where it stopped.
     """
     arguments: JsonObject = {"layer": layer, "effort": _effort(quick)}
     folder = Path(relation).expanduser()

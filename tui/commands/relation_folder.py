@@ -34,7 +34,9 @@ def fit_folder(
 
         with stoppable(stopping, display.restore) as cancelled:
             try:
-                rows = _measure(files, out, arguments, subject, seed, display.on_event, cancelled)
+                rows = _measure(
+                    folder, files, out, arguments, subject, seed, display.on_event, cancelled
+                )
             except Interrupted:
                 say(f"the finished rows are in {out}: the same command goes on from there")
                 raise
@@ -57,6 +59,7 @@ def fit_folder(
 
 
 def _measure(
+    folder: Path,
     files: Sequence[Path],
     out: Path,
     arguments: JsonObject,
@@ -92,7 +95,7 @@ def _measure(
             sink(Notice(text=text))
 
         try:
-            return run_batch(files, out, key, run, step)
+            return run_batch(folder, files, out, key, run, step)
         except OSError as error:
             raise UserError(f"--out {out}: {error.strerror}") from None
 

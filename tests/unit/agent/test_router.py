@@ -91,6 +91,11 @@ def first(question: str) -> tuple[str, dict[str, object]]:
             "errors_foreseen",
             {"relation": "country_currency"},
         ),
+        (
+            "Can facts about the currency of a country be changed through the inverse of its map?",
+            "edit_through_map",
+            {"relation": "country_currency"},
+        ),
         ("Are dancers female to it?", "groups_treated_alike", {"groups": "women and men"}),
         (
             "Does “Roses are red, violets are” go on with “blue”?",

@@ -17,6 +17,7 @@ from dragoman.tools.relations import (
     Sample,
     list_relations,
     load_relation,
+    relation_caveats,
 )
 
 NAMES = list_relations()
@@ -220,7 +221,24 @@ def test_every_bad_sample_is_named_with_its_index(tmp_path: Path) -> None:
         assert f"samples{place}" in message
     assert "samples[6].subject holds a control or hidden character" in message
     assert "\u202e" not in message
-    assert "(and 1 more)" in message
+    assert "samples[8].object must be a string" in message
+    assert "more)" not in message
+
+
+def test_of_a_file_that_is_wrong_throughout_the_first_hundred_are_named(tmp_path: Path) -> None:
+    message = complaint(write(tmp_path, document(samples=["river"] * 130)))
+    assert "samples[99] must be an object" in message
+    assert "samples[100]" not in message
+    assert message.endswith("(and 30 more)")
+
+
+def test_notes_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    samples = document()["samples"]
+    relation = load_relation(write(tmp_path, document(samples=[*samples, *samples[:5]])))
+    caveats = relation_caveats(relation)
+    assert len(relation.notes) == 5
+    assert caveats[-1] == ("relation file: 2 more such notes; `dragoman relation list` shows all")
+    assert len(caveats) == 4
 
 
 def test_one_object_for_all_is_no_relation(tmp_path: Path) -> None:

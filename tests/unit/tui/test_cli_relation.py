@@ -33,7 +33,8 @@ def files(saved: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     document = json.loads((saved / "relations" / "linear.json").read_text())
     samples = document["samples"]
-    (folder / "b_good.json").write_text(json.dumps({**document, "name": "<b>home</b>"}))
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "b_good.json").write_text(json.dumps({**document, "name": "<b>home</b>"}))
     bad = [*samples[:10], {"subject": "x"}, {"subject": "", "object": "y"}]
     (folder / "a_bad.json").write_text(json.dumps({**document, "samples": bad}))
     return folder
@@ -55,7 +56,7 @@ def test_list_shows_ours(call: Call) -> None:
 
 
 def test_list_names_every_bad_sample_of_a_folder(call: Call, files: Path) -> None:
-    (files / "b_good.json").unlink()
+    (files / "deeper" / "b_good.json").unlink()
     said = call("list", str(files))
     assert said.code == 2
     assert "samples[10].object is missing" in said.err
@@ -123,11 +124,18 @@ def test_a_folder_becomes_a_table_and_a_page_and_goes_on(
     assert "samples[10].object is missing" in said.err
     document: dict[str, Any] = json.loads(said.out)
     assert [row["status"] for row in document["relations"]] == ["error", "ok"]
+    assert [row["file"] for row in document["relations"]] == ["a_bad.json", "deeper/b_good.json"]
     table = pq.read_table(out / "relations.parquet").to_pylist()
     lines = (out / "relations.jsonl").read_text().splitlines()
     assert table == [json.loads(line) for line in lines]
     assert table[1]["faithfulness"] == 1.0
     assert table[0]["faithfulness"] is None
+    assert table[1]["verdict"] == "linear here and causal"
+    assert table[0]["verdict"] is None
+    assert table[1]["faithfulness_lowest_split"] == 1.0
+    assert table[1]["faithfulness_whole_object"] == 1.0
+    assert table[1]["faithfulness: shuffled relation"] < 0.6
+    assert table[1]["causality: random direction of equal norm"] is not None
     page = (out / "relations.html").read_text()
     assert "default-src 'none'" in page
     assert "<script" not in page
@@ -167,7 +175,8 @@ def test_a_changed_file_and_a_broken_row_are_done_again(saved: Path, tmp_path: P
 
     def batch(key: str = "k") -> list[str]:
         ran.clear()
-        run_batch(relation_files(folder), tmp_path, key, measure, lambda done, total, text: None)
+        files = relation_files(folder)
+        run_batch(folder, files, tmp_path, key, measure, lambda done, total, text: None)
         return list(ran)
 
     assert batch() == ["a.json", "b.json"]

@@ -202,4 +202,4 @@ def test_a_relation_that_is_not_known_gives_no_number(tiny_subject, tmp_path):
     )
     assert result.status == "ok"
     assert not result.measurements
-    assert "cannot be judged" in result.summary
+    assert "cannot be judged: 2 known of " in result.summary

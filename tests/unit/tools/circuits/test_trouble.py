@@ -9,7 +9,7 @@ from dragoman.core.errors import ToolError
 from dragoman.core.records import Site
 from dragoman.tools.circuits.passes import SharedPrompts
 from dragoman.tools.circuits.prompts import deal, relation_prompt, round_robin
-from dragoman.tools.circuits.study import PLANS, gather_facts
+from dragoman.tools.circuits.study import PLANS, candidate_layers, gather_facts
 from dragoman.tools.circuits.trial import Trial, run_trial
 from dragoman.tools.circuits.trial_record import record
 from dragoman.tools.circuits.verdicts import judge
@@ -138,6 +138,26 @@ def test_one_object_among_the_known_facts_judges_nothing(tiny_subject, tmp_path)
     assert not sure.judgeable
     assert sure.lacking.startswith("all ")
     assert "known test facts have the object 'x'" in sure.lacking
+
+
+def test_objects_that_all_begin_alike_judge_nothing(tiny_subject, tmp_path):
+    pairs = [(name, ("New York", "New Delhi", "New Jersey")[i % 3]) for i, name in enumerate(NAMES)]
+    relation = load_relation(_file(tmp_path, _facts(pairs)))
+    facts = gather_facts(tiny_subject, relation, PLANS["quick"], 0)
+    known = [True] * len(facts.samples)
+    held = deal(facts.samples, known, 0.4, 0)
+    sure = facts._replace(known=known, validation=held.validation, test=held.test)
+    assert "known test facts begin with the same token" in sure.lacking
+
+
+def test_the_last_layer_is_refused_wherever_a_map_is_asked_for(tiny_subject):
+    last = tiny_subject.n_layers - 1
+    assert candidate_layers(tiny_subject, None)[-1] == last - 1
+    assert candidate_layers(tiny_subject, 0) == [0]
+    with pytest.raises(ToolError, match=f"layer {last} is the last: nothing moves"):
+        candidate_layers(tiny_subject, last)
+    with pytest.raises(ToolError, match="outside"):
+        candidate_layers(tiny_subject, last + 1)
 
 
 def test_too_few_known_facts_give_the_n_and_the_reason_and_no_number(tiny_subject, tmp_path):
