@@ -7,7 +7,7 @@ underestimates how far z moves. The low-rank inverse of W says how h must change
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,10 @@ SMALLEST_SINGULAR = 1e-6
 """Relative to the largest; below it a direction of float32 Jacobians is rounding noise."""
 ABSOLUTE_FLOOR = 1e-7
 """Whatever the largest is: a map this small is zero, and has no inverse."""
+_LARGEST = 4 * 2**20
+"""Bytes of a W that is kept whole: up to a d_model of 1024."""
+KEPT_RANK = 256
+"""Directions of a larger one that are kept: more than any edit was ever best with."""
 _OVERSAMPLING = 32
 _POWER_STEPS = 6
 _WORTH_IT = 3
@@ -107,6 +111,10 @@ class LowRankMap(NamedTuple):
         """W h alone, with W cut to its main directions."""
         factors = self.factors
         return ((entity @ factors.right.T) * factors.singular) @ factors.left.T
+
+
+AffineMap: TypeAlias = RelationMap | LowRankMap
+"""Read and inverted alike, however it is kept."""
 
 
 class Estimate(NamedTuple):
@@ -205,12 +213,16 @@ def _assembled(
     )
 
 
-def invert(relation_map: RelationMap, rank: int | None = None) -> Inverse:
+def invert(relation_map: AffineMap, rank: int | None = None) -> Inverse:
     """The singular value decomposition of W, whole or its `rank` main directions.
 
-    For few directions of a large map: randomised subspace iteration (Halko, Martinsson & Tropp
-    2011, arXiv:0909.4061), the same to the bit for the same map.
+    Of a map that is kept as factors those are all there is. For few directions of a large map:
+    randomised subspace iteration (Halko, Martinsson & Tropp 2011, arXiv:0909.4061), the same to
+    the bit for the same map.
     """
+    if isinstance(relation_map, LowRankMap):
+        factors = relation_map.factors
+        return factors if rank is None else _cut(factors, rank)
     weight = relation_map.weight
     d_model = weight.shape[0]
     if rank is None or _WORTH_IT * (rank + _OVERSAMPLING) > d_model:
@@ -229,6 +241,13 @@ def invert(relation_map: RelationMap, rank: int | None = None) -> Inverse:
 def low_rank(relation_map: RelationMap, rank: int) -> LowRankMap:
     """The map as its `rank` main directions."""
     return LowRankMap(invert(relation_map, rank), relation_map.bias.clone())
+
+
+def compact(relation_map: RelationMap) -> AffineMap:
+    """The map as it is kept: whole, or where it is large its main directions."""
+    if relation_map.weight.nbytes <= _LARGEST:
+        return relation_map
+    return low_rank(relation_map, KEPT_RANK)
 
 
 def _cut(factors: Inverse, rank: int) -> Inverse:

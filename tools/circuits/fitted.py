@@ -4,17 +4,24 @@ Estimating them takes a minute, so they are kept in the cache folder, named by a
 on. A damaged file is as good as none: it is estimated again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from dragoman.core.files import write_atomic
 from dragoman.core.records import content_id
-from dragoman.tools.circuits.approximation import RelationMap
+from dragoman.tools.circuits.approximation import (
+    AffineMap,
+    Inverse,
+    LowRankMap,
+    RelationMap,
+    compact,
+)
 from dragoman.tools.circuits.selection import Setting, choose, sweep_reading
 from dragoman.tools.circuits.study import Facts, candidate_layers, fit
 from dragoman.tools.context import ToolContext
@@ -28,7 +35,7 @@ _KEPT = 8
 class Reader(NamedTuple):
     """The maps of one relation, and how strongly W h counts in each (beta)."""
 
-    maps: dict[int, RelationMap]
+    maps: dict[int, AffineMap]
     sweep: list[Setting]
     """The best beta at each layer, by what validation facts say after in-context examples."""
 
@@ -60,8 +67,11 @@ def fit_reader(ctx: ToolContext, template: str, facts: Facts) -> Reader:
 
 def fitted_maps(
     ctx: ToolContext, template: str, estimation: Sequence[Sample]
-) -> dict[int, RelationMap]:
-    """The maps that these estimation facts give at all layers below the last."""
+) -> dict[int, AffineMap]:
+    """The maps that these estimation facts give at all layers below the last.
+
+    Those of a large subject are its main directions.
+    """
     subject = ctx.subject
     layers = candidate_layers(subject, None)
     name = content_id(
@@ -75,33 +85,39 @@ def fitted_maps(
     path = ctx.cache / "relation_maps" / f"{name}.safetensors"
     maps = _stored(path, layers, subject.device)
     if maps is None:
-        maps = fit(subject, template, estimation, layers, ctx.step).maps
+        estimate = fit(subject, template, estimation, layers, ctx.step)
+        maps = {layer: compact(each) for layer, each in estimate.maps.items()}
         _keep(path, maps)
     return maps
 
 
-def _stored(
-    path: Path, layers: Sequence[int], device: torch.device
-) -> dict[int, RelationMap] | None:
+def _stored(path: Path, layers: Sequence[int], device: torch.device) -> dict[int, AffineMap] | None:
     try:
-        tensors = load(path.read_bytes())
-        maps = {
-            layer: RelationMap(
-                tensors[f"{layer}.weight"].to(device), tensors[f"{layer}.bias"].to(device)
-            )
-            for layer in layers
-        }
+        tensors = {name: each.to(device) for name, each in load(path.read_bytes()).items()}
+        maps = {layer: _read(tensors, layer) for layer in layers}
         path.touch()  # the file used last is the one kept longest
     except (OSError, SafetensorError, KeyError):
         return None
     return maps
 
 
-def _keep(path: Path, maps: dict[int, RelationMap]) -> None:
+def _read(tensors: Mapping[str, Tensor], layer: int) -> AffineMap:
+    bias = tensors[f"{layer}.bias"]
+    if f"{layer}.weight" in tensors:
+        return RelationMap(tensors[f"{layer}.weight"], bias)
+    return LowRankMap(Inverse(*(tensors[f"{layer}.{name}"] for name in Inverse._fields)), bias)
+
+
+def _keep(path: Path, maps: Mapping[int, AffineMap]) -> None:
     tensors = {}
     for layer, each in maps.items():
-        tensors[f"{layer}.weight"] = each.weight.cpu().contiguous()
-        tensors[f"{layer}.bias"] = each.bias.cpu().contiguous()
+        named = {"bias": each.bias}
+        if isinstance(each, RelationMap):
+            named["weight"] = each.weight
+        else:
+            named |= each.factors._asdict()
+        for name, tensor in named.items():
+            tensors[f"{layer}.{name}"] = tensor.cpu().contiguous()
     write_atomic(path, save(tensors))
     files = sorted(path.parent.glob("*.safetensors"), key=lambda each: -each.stat().st_mtime)
     for old in files[_KEPT:]:

@@ -7,7 +7,7 @@ wherever the entity is mentioned. Layer, rank and form are chosen on validation 
 harmonic mean of efficacy and neighbourhood specificity.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.core.records import JsonObject
-from dragoman.tools.circuits.approximation import Inverse, RelationMap, invert
+from dragoman.tools.circuits.approximation import AffineMap, Inverse, invert
 from dragoman.tools.circuits.faithfulness import decode, first_tokens, hits
 from dragoman.tools.circuits.passes import SharedPrompts
 from dragoman.tools.circuits.prompts import leave_one_out, relation_prompt, round_robin
@@ -159,7 +159,7 @@ class Chosen(NamedTuple):
 def choose_edit(
     subject: LanguageSubject,
     knowledge: Knowledge,
-    maps: dict[int, RelationMap],
+    maps: Mapping[int, AffineMap],
     ranks: Sequence[int],
     held: Held,
     records: Sequence[EditRecord],

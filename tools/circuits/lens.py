@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dragoman.core.records import JsonObject, Record, Site
-from dragoman.tools.circuits.approximation import RelationMap
+from dragoman.tools.circuits.approximation import AffineMap
 from dragoman.tools.circuits.passes import Readout, SharedPrompts
 from dragoman.tools.circuits.precision import read_out
 from dragoman.tools.circuits.prompts import RelationPrompt
@@ -114,7 +114,7 @@ def rank(
 @torch.no_grad()
 def read_text(
     subject: LanguageSubject,
-    maps: Mapping[int, RelationMap],
+    maps: Mapping[int, AffineMap],
     betas: Mapping[int, float],
     text: str,
     *,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from dragoman.tools.circuits.approximation import RelationMap, invert
+from dragoman.tools.circuits.approximation import AffineMap, invert
 from dragoman.tools.circuits.causality import Bench, Pairs, random_like
 from dragoman.tools.circuits.faithfulness import hits, shuffled_hits
 from dragoman.tools.circuits.scaled_readout import decode_scaled
@@ -52,7 +52,7 @@ def merit_of(share: float, probability: float, log_prob: float) -> tuple[float, 
 
 def sweep_reading(
     subject: LanguageSubject,
-    maps: Mapping[int, RelationMap],
+    maps: Mapping[int, AffineMap],
     entity: Float[Tensor, "layer batch d_model"],
     samples: Sequence[Sample],
     first: Tensor,
@@ -77,7 +77,7 @@ def sweep_reading(
 
 def sweep_editing(
     bench: Bench,
-    maps: Mapping[int, RelationMap],
+    maps: Mapping[int, AffineMap],
     pairs: Pairs,
     ranks: Sequence[int],
     seed: int,

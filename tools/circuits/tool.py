@@ -7,7 +7,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
-from dragoman.tools.circuits.approximation import invert
+from dragoman.tools.circuits.approximation import RelationMap, compact
 from dragoman.tools.circuits.measuring import (
     measure_causality,
     measure_faithfulness,
@@ -26,9 +26,6 @@ from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import RelationName, Sample, load_relation, relation_caveats
 
 _EXAMPLES = 12
-_MAP_BYTES = 10 * 2**20
-"""A larger map is kept as its main directions."""
-_KEPT_RANK = 128
 
 
 @tool(method="circuits")
@@ -247,14 +244,13 @@ def _tensors(trial: Trial) -> dict[str, Tensor]:
     """The chosen map, and the factors of its inverse at the edit layer, cut at the chosen rank."""
     assert trial.fitted is not None
     assert trial.reading is not None
-    chosen = trial.fitted.maps[trial.reading.chosen.layer]
+    chosen = compact(trial.fitted.maps[trial.reading.chosen.layer])
     tensors = {"bias": chosen.bias}
-    if chosen.weight.nbytes <= _MAP_BYTES:
+    if isinstance(chosen, RelationMap):
         tensors["weight"] = chosen.weight
     else:
-        main = invert(chosen, _KEPT_RANK)
-        names = ("weight_left", "weight_singular", "weight_right")
-        tensors.update(zip(names, main, strict=True))
+        for name, factor in chosen.factors._asdict().items():
+            tensors[f"weight_{name}"] = factor
     if trial.editing is not None:
         # A damped inverse has weights in all directions; a cut one needs those kept alone.
         edit = trial.editing.chosen

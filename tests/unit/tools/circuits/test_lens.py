@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dragoman.core.records import Artifact
-from dragoman.tools.circuits.approximation import RelationMap
+from dragoman.tools.circuits import approximation
+from dragoman.tools.circuits.approximation import LowRankMap, RelationMap, invert
 from dragoman.tools.circuits.fitted import fit_reader
 from dragoman.tools.circuits.lens import (
     LensMap,
@@ -103,7 +104,30 @@ def test_the_map_shows_the_object_at_the_entity_in_the_planted_layers_alone(plan
     # The second time, maps come from the cache, and are the same.
     again = fit_reader(make_context(subject, tmp_path), relation.prompt_templates[0], facts)
     for layer, each in reader.maps.items():
-        assert torch.equal(each.weight, again.maps[layer].weight)
+        same = again.maps[layer]
+        assert isinstance(each, RelationMap)
+        assert isinstance(same, RelationMap)
+        assert torch.equal(each.weight, same.weight)
+
+
+def test_maps_of_a_large_subject_are_kept_as_factors(planted, tmp_path, monkeypatch):
+    subject, relation = planted.subject, planted.truth.linear
+    facts = gather_facts(subject, relation, PLANS["quick"], 0)
+    whole = fit_reader(make_context(subject, tmp_path / "a"), relation.prompt_templates[0], facts)
+    monkeypatch.setattr(approximation, "_LARGEST", 0)
+    monkeypatch.setattr(approximation, "KEPT_RANK", 24)
+    context = make_context(subject, tmp_path / "b")
+    made = fit_reader(context, relation.prompt_templates[0], facts)
+    kept = fit_reader(context, relation.prompt_templates[0], facts)
+    assert kept.chosen.layer == whole.chosen.layer
+    assert kept.chosen.share == whole.chosen.share
+    for layer, each in kept.maps.items():
+        assert isinstance(each, LowRankMap)
+        assert each.factors.singular.shape == (24,)
+        before = made.maps[layer]
+        assert isinstance(before, LowRankMap)
+        assert torch.equal(each.factors.left, before.factors.left)
+        assert torch.equal(invert(each, 8).left, each.factors.left[:, :8])
 
 
 def test_a_damaged_cache_is_estimated_again(planted, tmp_path):
