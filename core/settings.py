@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
@@ -31,6 +32,8 @@ class Settings(BaseSettings):
     """The one folder with a person's data."""
     weights: Path | None = None
     """A folder that holds the weights already; without it they lie in `home`."""
+    subject_dtype: Literal["float32", "bfloat16"] = "float32"
+    """In what a language subject's weights are held; relations compute in float32 either way."""
     chat_model: str = "gpt-4.1-mini"
     """The model's name at the OpenAI-compatible endpoint."""
     chat_timeout_seconds: float = 300.0

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from dragoman.core.records import Site
-from dragoman.tools.circuits.precision import float32_maths
+from dragoman.tools.circuits.precision import float32_maths, put_back
 from dragoman.tools.circuits.prompts import RelationPrompt
 from dragoman.tools.subjects.anatomy import replaced
 from dragoman.tools.subjects.language import LanguageSubject
@@ -214,7 +214,7 @@ def _starting_at(
             for block in blocks[: layer + 1]:
                 shadowed = block.__dict__.get("forward")
                 block.forward = _pass_on
-                stack.callback(_put_back, block, shadowed)
+                stack.callback(put_back, block, shadowed)
         stack.callback(blocks[layer].register_forward_hook(replace).remove)
         yield
 
@@ -222,10 +222,3 @@ def _starting_at(
 def _pass_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """A block that does nothing."""
     return hidden_states
-
-
-def _put_back(block: nn.Module, shadowed: Any) -> None:
-    if shadowed is None:
-        del block.forward
-    else:
-        block.forward = shadowed

@@ -39,8 +39,10 @@ def float32_maths(subject: LanguageSubject) -> Iterator[None]:
         stack.callback(embedding.register_forward_hook(_widen_output).remove)
         for module in modules:
             if module is not None:
+                # Somebody may have put a forward of his own before: that is widened, and put back.
+                shadowed = module.__dict__.get("forward")
                 module.forward = _widened(module, module.forward)
-                stack.callback(_restore, module)
+                stack.callback(put_back, module, shadowed)
         yield
 
 
@@ -71,8 +73,12 @@ def _widen_output(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     return output.float()
 
 
-def _restore(module: nn.Module) -> None:
-    del module.forward  # the instance's own; the class's shows again
+def put_back(module: nn.Module, shadowed: Any) -> None:
+    """The forward that `module` itself had before, or that of its class where it had none."""
+    if shadowed is None:
+        del module.forward
+    else:
+        module.forward = shadowed
 
 
 def _widened(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,28 +29,32 @@ def load_subject(name: str, settings: Settings) -> LanguageSubject:
     """
     if name == DEFAULT_SUBJECT:
         return load_smollm2(settings.weights_folder)
+    dtype = getattr(torch, settings.subject_dtype)
     if name in PINNED:
         quieten()
-        return load_folder(pinned_folder(name, settings.weights_folder), name=name)
+        return load_folder(pinned_folder(name, settings.weights_folder), name=name, dtype=dtype)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return load_folder(folder)
+        return load_folder(folder, dtype=dtype)
     if folder.suffix == ".gguf":
         quieten()
-        return load_folder(named_folder(folder, settings.cache_folder), name=folder.stem)
+        converted = named_folder(folder, settings.cache_folder)
+        return load_folder(converted, name=folder.stem, dtype=dtype)
     if folder.exists():
         raise UserError(
             f"subject {name!r} is a file; name a .gguf file, or the folder that holds config.json"
         )
     if _HUB_ID.fullmatch(name) and not name.startswith((".", "/")):
-        return load_folder(_fetch(name), name=name)
+        return load_folder(_fetch(name), name=name, dtype=dtype)
     raise UserError(
         f"subject {name!r} is neither {' nor '.join(map(repr, (DEFAULT_SUBJECT, *PINNED)))} nor "
         "an existing folder or .gguf file nor a hub id of the form owner/name"
     )
 
 
-def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
+def load_folder(
+    folder: Path, *, name: str | None = None, dtype: torch.dtype = torch.float32
+) -> LanguageSubject:
     """A causal LM saved with `save_pretrained`; nothing in the folder is ever executed."""
     family = read_configuration(folder).get("model_type")
     if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -58,7 +62,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
             f"{folder / 'config.json'}: model_type {family!r} is no causal language model known "
             "here"
         )
-    model = load_weights(folder, AutoModelForCausalLM, attn_implementation="sdpa")
+    model = load_weights(folder, AutoModelForCausalLM, dtype, attn_implementation="sdpa")
     try:
         # AutoTokenizer rebuilds a family's usual tokenizer whatever tokenizer.json says.
         exact = (folder / "tokenizer.json").is_file()
@@ -71,8 +75,10 @@ def load_folder(folder: Path, *, name: str | None = None) -> LanguageSubject:
     return LanguageSubject(model, tokenizer, name or folder.resolve().name)
 
 
-def load_weights(folder: Path, auto_class: Any, **options: Any) -> Any:
-    """The float32 network of a folder with safetensors; nothing in the folder is executed."""
+def load_weights(
+    folder: Path, auto_class: Any, dtype: torch.dtype = torch.float32, **options: Any
+) -> Any:
+    """The network of a folder with safetensors; nothing in the folder is executed."""
     quieten()
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no *.safetensors file (other weight formats are not read)")
@@ -81,7 +87,7 @@ def load_weights(folder: Path, auto_class: Any, **options: Any) -> Any:
         loaded: Any = auto_class.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

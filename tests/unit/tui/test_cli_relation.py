@@ -111,6 +111,23 @@ def test_lens_draws_and_reads(call: Call, saved: Path, tmp_path: Path) -> None:
     assert "lens_recall_at_1" in said.out
 
 
+def test_weights_held_in_half_the_memory_give_the_same_map(
+    call: Call, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relation = str(saved / "relations" / "linear.json")
+    arguments = ("fit", relation, "--subject", str(saved / "subject"), "--quick", "--json")
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setenv("DRAGOMAN_SUBJECT_DTYPE", dtype)
+        said = call(*arguments)
+        assert said.code == 0, said.err
+        found.append(json.loads(said.out))
+    wide, narrow = (each["output"]["verdict"]["label"] for each in found)
+    assert wide == narrow == "linear here and causal"
+    # Other numbers are another subject: nothing of one is shown for the other.
+    assert found[0]["experiment_id"] != found[1]["experiment_id"]
+
+
 def test_a_folder_becomes_a_table_and_a_page_and_goes_on(
     call: Call, saved: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
