@@ -216,6 +216,7 @@ def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.tool import DOCUMENTS
 
     effort: Literal["quick", "full"] = "quick" if request.quick else "full"
+    context.subject.check_wide("caption")
     n_layers = context.subject.n_layers
     layers = layers_of(request.layers, n_layers) or (n_layers // 2,)
     kind, dictionary = kind_and_dictionary(context, request, layers)

@@ -58,6 +58,7 @@ def collect_exemplars(
         progress=progress,
         cancelled=cancelled,
     )
+    bench.subject.check_wide("exemplars")
     n_layers = context.subject.n_layers
     layers = layers_of(request.layers, n_layers) or tuple(range(n_layers))
     kind, dictionary = kind_and_dictionary(context, request, layers)

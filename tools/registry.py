@@ -51,6 +51,8 @@ class Tool:
     uses_chat: bool
     subjects: tuple[SubjectKind, ...] = ("language",)
     """The kinds of subject that it works on."""
+    narrow: bool = False
+    """It takes weights in less than float32 as well, and computes in float32 all the same."""
 
     @property
     def schema(self) -> JsonObject:
@@ -96,10 +98,16 @@ class Tool:
                 f"{self.name} needs a {' or '.join(self.subjects)} subject; "
                 f"{network.identity.name!r} is a {network.kind} subject"
             )
+        if network.kind == "language" and not self.narrow:
+            context.subject.check_wide(self.name)
 
 
 def tool(
-    *, method: Method, uses_chat: bool = False, subjects: tuple[SubjectKind, ...] = ("language",)
+    *,
+    method: Method,
+    uses_chat: bool = False,
+    subjects: tuple[SubjectKind, ...] = ("language",),
+    narrow: bool = False,
 ) -> Callable[[Callable[..., ToolSuccess]], Tool]:
     """Turn `def verb_object(context, argument: Annotated[T, Field(...)] = ...)` into a `Tool`.
 
@@ -120,6 +128,7 @@ def tool(
             description=inspect.getdoc(function) or "",
             uses_chat=uses_chat,
             subjects=subjects,
+            narrow=narrow,
         )
 
     return make

@@ -37,7 +37,7 @@ _RANKS = {"quick": 16, "full": 32}
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
-@tool(method="circuits")
+@tool(method="circuits", narrow=True)
 def compare_relations(
     ctx: ToolContext,
     relations: Annotated[

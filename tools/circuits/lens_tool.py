@@ -43,7 +43,7 @@ _EXAMPLES = 4
 _PUBLISHED = {"repetition": (0.02, 0.54), "instruction": (0.03, 0.63)}
 
 
-@tool(method="circuits")
+@tool(method="circuits", narrow=True)
 def attribute_lens(
     ctx: ToolContext,
     relation: RelationName,

@@ -21,15 +21,10 @@ _VOCABULARY_ROWS = 16_384
 """Rows of the unembedding that are widened at once."""
 
 
-def is_narrow(subject: LanguageSubject) -> bool:
-    """Whether the subject's weights are held in less than float32."""
-    return bool(subject.model.dtype != torch.float32)
-
-
 @contextmanager
 def float32_maths(subject: LanguageSubject) -> Iterator[None]:
     """Every forward pass inside computes in float32; nothing changes for a float32 subject."""
-    if not is_narrow(subject):
+    if not subject.is_narrow:
         yield
         return
     parts = subject.anatomy
@@ -50,7 +45,7 @@ def read_out(
     subject: LanguageSubject, finals: Float[Tensor, "batch d_model"]
 ) -> Float[Tensor, "batch d_vocab"]:
     """Logits of residual vectors, in float32 whatever the weights are held in."""
-    if not is_narrow(subject):
+    if not subject.is_narrow:
         return subject.decode(finals)
     parts = subject.anatomy
     resid = finals.float()

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dragoman.tools.circuits.faithfulness import Decoded, decode, decode_logits
-from dragoman.tools.circuits.precision import is_narrow
 from dragoman.tools.subjects.language import LanguageSubject
 
 _ROWS = 64
@@ -34,7 +33,7 @@ def decode_scaled(
 ) -> list[Decoded]:
     """For each beta what beta * `linear` + `bias` says, and how probable it makes `wanted`."""
     norm: Any = subject.anatomy.final_norm
-    if norm is None or subject.anatomy.project_out is not None or is_narrow(subject):
+    if norm is None or subject.anatomy.project_out is not None or subject.is_narrow:
         return [decode(subject, beta * linear + bias, wanted) for beta in betas]
     parts = [
         _mixed(subject, norm, rows, bias, betas, some)

@@ -28,7 +28,7 @@ from dragoman.tools.relations import RelationName, Sample, load_relation, relati
 _EXAMPLES = 12
 
 
-@tool(method="circuits")
+@tool(method="circuits", narrow=True)
 def approximate_relation(
     ctx: ToolContext,
     relation: RelationName,

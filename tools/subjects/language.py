@@ -91,6 +91,19 @@ class LanguageSubject:
         """The decoder blocks, first to last."""
         return [parts.block for parts in self.anatomy.blocks]
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the weights are held in less than float32."""
+        return bool(self.model.dtype != torch.float32)
+
+    def check_wide(self, who: str) -> None:
+        """`ToolError` unless the weights are held in float32, in which `who` computes."""
+        if self.is_narrow:
+            raise ToolError(
+                f"{who} computes in float32, and the subject's weights are held in less: leave "
+                "DRAGOMAN_SUBJECT_DTYPE out"
+            )
+
     def site_width(self, site: Site) -> int:
         """Size of the last axis at `site`."""
         return self.d_mlp if site.kind == "mlp_act" else self.d_model

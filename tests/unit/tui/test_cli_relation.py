@@ -124,6 +124,13 @@ def test_weights_held_in_half_the_memory_give_the_same_map(
         found.append(json.loads(said.out))
     wide, narrow = (each["output"]["verdict"]["label"] for each in found)
     assert wide == narrow == "linear here and causal"
+    for command in ("edit", "trace"):
+        said = call(command, *arguments[1:])
+        assert said.code == 2
+        assert "leave DRAGOMAN_SUBJECT_DTYPE out" in json.loads(said.out)["error"]
+    from dragoman.tui.cli import run
+
+    assert run(["caption", str(saved / "subject"), "--quick"]) == 2
     # Other numbers are another subject: nothing of one is shown for the other.
     assert found[0]["experiment_id"] != found[1]["experiment_id"]
 

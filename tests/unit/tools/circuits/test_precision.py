@@ -8,7 +8,7 @@ import torch
 from dragoman.tools.circuits.faithfulness import decode
 from dragoman.tools.circuits.jacobian import expand
 from dragoman.tools.circuits.passes import SharedPrompts
-from dragoman.tools.circuits.precision import float32_maths, is_narrow, read_out
+from dragoman.tools.circuits.precision import float32_maths, read_out
 from dragoman.tools.circuits.prompts import relation_prompt
 from dragoman.tools.relations import Sample
 from dragoman.tools.subjects.language import LanguageSubject
@@ -31,8 +31,8 @@ def pair(request, make_tiny):
 
 def test_jacobians_and_readouts_are_those_of_float32(pair):
     narrow, wide = pair
-    assert is_narrow(narrow)
-    assert not is_narrow(wide)
+    assert narrow.is_narrow
+    assert not wide.is_narrow
     ours, expected = expand(narrow, PROMPT), expand(wide, PROMPT)
     torch.testing.assert_close(ours.jacobian, expected.jacobian, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(ours.final, expected.final, atol=1e-4, rtol=1e-4)
