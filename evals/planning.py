@@ -170,7 +170,8 @@ them. The author of the first forty also widened the fixed protocol's word lists
 its figures for an upper estimate. Thirty more, about `trace_fact`, `attribute_lens`, \
 `compare_relations`, `ablate_neurons` and `search_neurons`, were written by somebody who knew \
 these tools' purposes and nothing of the planner: what other people's wording gives is seen there. \
-The last six, about `detect_errors`, are their template's author's again.
+The six about `detect_errors` are their template's author's again; the last six, about \
+`edit_through_relation`, are by somebody who knew what that tool does and nothing of the planner.
 
 - **tool**: the first test chosen uses an acceptable tool.
 - **arguments**: that, and every argument that the question settles (relation, layer, neurons, \

@@ -340,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", help="3 4 5, and 0 1 2 with --tune")
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
     parser.add_argument(
         "--no-ablation", action="store_true", help="leave out the units without the PMI term"
@@ -348,6 +348,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tune", action="store_true", help="measure tau on these seeds instead")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
+    # Seeds 0 to 2 were looked at while the search was made.
+    seeds = options.seeds or ([0, 1, 2] if options.tune else [3, 4, 5])
     settings = Settings()
     reader = load_smollm2(settings.weights_folder)
     priors = partial(log_priors, reader)
@@ -356,12 +358,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="dragoman-planted-units-") as folder:
         home = Path(folder)
         if options.tune:
-            made = [Laboratory(s, home, settings, options.documents) for s in options.seeds]
-            text = render_tuning(tune(made, priors), options.seeds)
+            made = [Laboratory(s, home, settings, options.documents) for s in seeds]
+            text = render_tuning(tune(made, priors), seeds)
             reached = True
         else:
             trials = []
-            for seed in options.seeds:
+            for seed in seeds:
                 laboratory = Laboratory(seed, home, settings, options.documents)
                 trials.append(evaluate(laboratory, priors, report, ablate=not options.no_ablation))
             text, reached = render(trials, options.documents, time.monotonic() - started)

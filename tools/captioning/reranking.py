@@ -30,7 +30,8 @@ TAU = 0.95
 """MILAN uses 0.2, with both terms from one captioner; here p(d) spans tens of nats where p(E|d)
 spans a few. Of 0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95 and 1, on 39 neurons of smollm2 set apart for it
 and 200 documents, this let most captions beat their floor (15; 14 at 0, 12 at 1); on 42 other
-neurons 14 did, and 10 at 0. With 1000 documents tau makes no difference worth mention."""
+neurons 14 did, and 10 at 0. With 1000 documents it makes little difference: on planted units 173 of
+180 are recovered at 0 and 174 from 0.2 to 1 (`python -m dragoman.evals.planted_units --tune`)."""
 _BEGINNING = "The highlighted parts of the text are"
 
 

@@ -139,7 +139,10 @@ def show(
     ],
     as_json: _Json = False,
 ) -> None:
-    """Show the contexts at which units are most active, and some that leave them silent."""
+    """Show where units are most active.
+
+    The strongest contexts, and some that leave the unit silent.
+    """
     with results_only():
         entries = units_of_store(store, units)
     if as_json:

@@ -26,7 +26,7 @@ from dragoman.evals.questions import (
 from dragoman.tools.catalogue import TOOLS
 from dragoman.tools.relations import load_relation
 
-SPLITS: tuple[tuple[Split, int], ...] = (("test", 76), ("development", 32))
+SPLITS: tuple[tuple[Split, int], ...] = (("test", 82), ("development", 32))
 
 
 def ask_for(tool: str, arguments: JsonObject, *mentions: str, text: str = "?") -> Question:
@@ -108,7 +108,7 @@ def test_chance_is_counted_over_templates() -> None:
     scene, n = make_scene(0), len(TEMPLATES)
     probe = chance([ask_for("probe_knowledge", {"relation": "noun_plural"})], TEMPLATES, scene)
     assert probe.tool == pytest.approx(1 / n)
-    assert probe.tool_among_tools == pytest.approx(1 / 12)
+    assert probe.tool_among_tools == pytest.approx(1 / 13)
     assert probe.arguments == pytest.approx(1 / n / len(scene.relations))
     assert probe.either == pytest.approx(2 / n)
     edit = chance(
@@ -195,7 +195,7 @@ def test_the_command_prints_one_object_and_writes_the_page(
     assert main(["--chat", "none", "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["planner"] == PROTOCOL
-    assert len(printed["questions"]) == 76
+    assert len(printed["questions"]) == 82
     kept = json.loads((tmp_path / "planning.json").read_text())
     assert kept == [printed]
 

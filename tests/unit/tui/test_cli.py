@@ -52,13 +52,14 @@ def test_the_commands_are_the_documented_ones(call: Call) -> None:
             f"relation {name}"
             for name in ("fit", "lens", "edit", "trace", "compare", "list", "find")
         ),
+        *(f"exemplars {name}" for name in ("collect", "merge", "show")),
         *(f"edit {name}" for name in ("train", "apply", "text", "detect", "list")),
         *("tool list", "tool describe", "tool run"),
         *("report list", "report show", "report export"),
         *("memory list", "memory search"),
         *("weights list", "weights pull", "weights verify"),
     }
-    groups = {"", "tool", "report", "memory", "weights", "relation", "edit"}
+    groups = {"", "tool", "report", "memory", "weights", "relation", "edit", "exemplars"}
     assert {" ".join(path) for path in COMMANDS} == documented | groups
 
 
