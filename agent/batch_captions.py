@@ -107,20 +107,9 @@ def caption_all(
         UserError: a wrong option, a folder that holds another run, a full disk.
     """
     from dragoman.tools.captioning import batch
-    from dragoman.tools.context import ToolContext
 
     settings = bench.settings
-    context = ToolContext(
-        network=bench.subject,
-        seed=request.seed,
-        home=settings.home,
-        artifacts=settings.artifacts_folder / "captions",
-        cache=settings.cache_folder,
-        weights=settings.weights_folder,
-        chat=bench.chat,
-        progress=progress,
-        cancelled=cancelled,
-    )
+    context = context_of(bench, request, progress=progress, cancelled=cancelled)
     try:
         with batch.room(settings.home):
             run_settings, groups, describing = _units(context, request)
@@ -163,6 +152,26 @@ def caption_all(
         n_images_failed=n_images_failed,
         seconds=last[0].seconds,
         files=tuple(map(str, files)),
+    )
+
+
+def context_of(
+    bench: Workbench, request: BatchRequest, *, progress: Progress, cancelled: Cancelled
+) -> "ToolContext":
+    """What work on units is given, outside of any experiment."""
+    from dragoman.tools.context import ToolContext
+
+    settings = bench.settings
+    return ToolContext(
+        network=bench.subject,
+        seed=request.seed,
+        home=settings.home,
+        artifacts=settings.artifacts_folder / "captions",
+        cache=settings.cache_folder,
+        weights=settings.weights_folder,
+        chat=bench.chat,
+        progress=progress,
+        cancelled=cancelled,
     )
 
 

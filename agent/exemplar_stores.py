@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dragoman.agent.batch_captions import BatchRequest, kind_and_dictionary, layers_of
+from dragoman.agent.batch_captions import (
+    BatchRequest,
+    context_of,
+    kind_and_dictionary,
+    layers_of,
+)
 from dragoman.agent.workbench import Workbench
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.protocols import Cancelled, Progress
@@ -40,25 +45,14 @@ def collect_exemplars(
     from dragoman.tools.captioning.find import texts_of
     from dragoman.tools.captioning.passes import collect
     from dragoman.tools.captioning.units import UnitLayer
-    from dragoman.tools.context import ToolContext
 
-    settings = bench.settings
     if bench.subject.kind == "vision":
         raise UserError(
             "exemplars of a vision subject's units come with `dragoman caption` and the tool "
             "find_exemplars"
         )
-    context = ToolContext(
-        network=bench.subject,
-        seed=request.seed,
-        home=settings.home,
-        artifacts=settings.artifacts_folder,
-        cache=settings.cache_folder,
-        weights=settings.weights_folder,
-        progress=progress,
-        cancelled=cancelled,
-    )
-    bench.subject.check_wide("exemplars")
+    context = context_of(bench, request, progress=progress, cancelled=cancelled)
+    context.subject.check_wide("exemplars")
     n_layers = context.subject.n_layers
     layers = layers_of(request.layers, n_layers) or tuple(range(n_layers))
     kind, dictionary = kind_and_dictionary(context, request, layers)

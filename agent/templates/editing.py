@@ -13,6 +13,18 @@ from dragoman.agent.template import (
     words,
 )
 from dragoman.core.claims import Prediction
+from dragoman.core.records import JsonObject
+
+
+def _holds_and_spares(arguments: JsonObject) -> tuple[Prediction, ...]:
+    """What any edit of a relation's facts is held to, trained or not."""
+    return (
+        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
+        Prediction(
+            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
+        ),
+    )
+
 
 EDITS = Template(
     name="edit_generalises",
@@ -28,12 +40,7 @@ EDITS = Template(
     slots=relation_slots,
     tool="edit_representation",
     arguments=relation_arguments,
-    predictions=lambda arguments: (
-        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
-        Prediction(
-            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
-        ),
-    ),
+    predictions=_holds_and_spares,
     wordings=MappingProxyType(
         {
             "efficacy": Wording(
@@ -98,12 +105,7 @@ THROUGH_MAP = Template(
     slots=relation_slots,
     tool="edit_through_relation",
     arguments=relation_arguments,
-    predictions=lambda arguments: (
-        Prediction(metric="efficacy", threshold=0.7, rung="intervention-supported"),
-        Prediction(
-            metric="neighbourhood_specificity", threshold=0.7, rung="intervention-supported"
-        ),
-    ),
+    predictions=_holds_and_spares,
     wordings=MappingProxyType(
         {
             "efficacy": Wording(

@@ -296,8 +296,7 @@ class Captioner:
         for other in others:
             rest &= ~part.contexts.any_in(active & holds(other, part.table))[sample.active]
         own = Sample(sample.active[rest], sample.silent, sample.hard)
-        rivals = [each for other, each in enumerate(self.samples) if other != unit]
-        return scoring.score_alone(self.said(part, predicate), own, rivals)
+        return scoring.score_alone(self.said(part, predicate), own, unit, self.samples)
 
     def said(self, part: Part, predicate: Predicate) -> Column:
         """For each context, whether the predicate says that the unit is active in it."""

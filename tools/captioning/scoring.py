@@ -125,14 +125,16 @@ def measured(
     )
 
 
-def score_alone(said: Column, sample: Sample, others: Sequence[Sample]) -> Score | None:
-    """One sense of a caption beside its floor: what the same sense scores on other units.
+def score_alone(said: Column, sample: Sample, unit: int, samples: Sequence[Sample]) -> Score | None:
+    """One sense of `unit`'s caption beside its floor: what the same sense scores on other units.
 
+    `samples` are those of all units; `sample` is what of the unit's own the sense is scored on.
     None where there are too few contexts of the unit, or fewer than two other units to compare.
     """
     if not scorable(sample):
         return None
-    mismatched = floor(said, sample, [(None, other) for other in others])
+    others = [(None, each) for other, each in enumerate(samples) if other != unit]
+    mismatched = floor(said, sample, others)
     return Score(detect(said, sample), mismatched) if len(mismatched) > 1 else None
 
 

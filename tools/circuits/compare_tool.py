@@ -22,7 +22,7 @@ from dragoman.tools.circuits.comparison import (
     random_overlaps,
 )
 from dragoman.tools.circuits.heat_plot import draw_heat
-from dragoman.tools.circuits.study import PLANS, candidate_layers, gather_facts
+from dragoman.tools.circuits.study import PLANS, check_map_layer, gather_facts
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.relations import Relation, load_relation
@@ -70,7 +70,7 @@ def compare_relations(
     subject = ctx.subject
     if layer is None:
         layer = round(_DEPTH * (subject.n_layers - 1))
-    candidate_layers(subject, layer)
+    check_map_layer(subject, layer)
     loaded = _load(relations)
     rank = min(_RANKS[effort], subject.d_model // 4) if rank is None else rank
     if rank > subject.d_model // 2:

@@ -191,18 +191,25 @@ def _say_all_but_own(
 def candidate_layers(subject: LanguageSubject, layer: int | None) -> list[int]:
     """The layers that are tried: the one asked for, or all below the last block.
 
-    After the last block nothing moves from token to token, so there is no relation left to find:
-    `ToolError` where it is asked for, or a layer that is not there.
+    `ToolError` for one at which there is no map.
     """
     if layer is None:
         return list(range(max(1, subject.n_layers - 1)))
+    check_map_layer(subject, layer)
+    return [layer]
+
+
+def check_map_layer(subject: LanguageSubject, layer: int) -> None:
+    """`ToolError` unless there is such a layer, below the last.
+
+    After the last block nothing moves from token to token, so there is no relation left to find.
+    """
     subject.check_layer(layer)
     if layer == subject.n_layers - 1 and subject.n_layers > 1:
         raise ToolError(
             f"layer {layer} is the last: nothing moves from token to token after it; "
             f"choose one of 0..{subject.n_layers - 2}"
         )
-    return [layer]
 
 
 def fit(

@@ -72,11 +72,8 @@ def _of(result: ToolResult | None, metric: str) -> Measurement | None:
 
 def _by_split(result: ToolResult | None, metric: str) -> list[float]:
     splits = None if result is None else result.output.get("splits")
-    values = (
-        [split.get(metric) for split in splits or () if isinstance(split, dict)]
-        if isinstance(splits, list)
-        else []
-    )
+    listed = splits if isinstance(splits, list) else []
+    values = [split.get(metric) for split in listed if isinstance(split, dict)]
     return [float(value) for value in values if isinstance(value, int | float)]
 
 

@@ -16,7 +16,7 @@ from dragoman.tools.circuits.measuring import (
 )
 from dragoman.tools.circuits.plot import Panel, draw_ranks, draw_sweep
 from dragoman.tools.circuits.selection import Setting, best_by_layer
-from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts, candidate_layers
+from dragoman.tools.circuits.study import MINIMUM_KNOWN_TEST, PLANS, Facts, check_map_layer
 from dragoman.tools.circuits.trial import Causality, Faithfulness, Trial, run_trial
 from dragoman.tools.circuits.trial_record import TrialRecord, record
 from dragoman.tools.circuits.twin import make_twin
@@ -52,7 +52,8 @@ def approximate_relation(
     few known facts there is no number but a caveat.
     """
     subject = ctx.subject
-    candidate_layers(subject, layer)
+    if layer is not None:
+        check_map_layer(subject, layer)
     loaded = load_relation(relation)
     plan = PLANS[effort]
     twin = make_twin(subject, ctx.seed)

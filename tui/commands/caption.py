@@ -10,6 +10,7 @@ from dragoman.agent.workbench import ChatMode
 from dragoman.core.errors import ExitCode
 from dragoman.tui.commands.interrupt import stoppable
 from dragoman.tui.commands.output import emit, emit_json, emit_text, examples, results_only, say
+from dragoman.tui.commands.unit_options import DictionaryOption, SeedOption, SubjectArgument
 
 if TYPE_CHECKING:
     from dragoman.core.settings import Settings
@@ -23,9 +24,7 @@ EXAMPLES = examples(
 
 
 def caption(
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="A known subject, a model folder or a hub id.")
-    ],
+    subject: SubjectArgument,
     layers: Annotated[
         str | None,
         typer.Option(metavar="RANGE", help="Layers, such as 3-8 or 0,4; else the middle one."),
@@ -41,10 +40,7 @@ def caption(
             "vision subject's units are channels."
         ),
     ] = "mlp",
-    dictionary: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A sparse autoencoder as safetensors: its latents."),
-    ] = None,
+    dictionary: DictionaryOption = None,
     corpus: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Your own texts: a file, or a dataset on disk."),
@@ -81,7 +77,7 @@ def caption(
         Path | None,
         typer.Option(metavar="DIR", help="Where the files go; else a folder named by the run."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: SeedOption = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run of the same settings.")
     ] = False,

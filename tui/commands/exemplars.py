@@ -23,6 +23,7 @@ from dragoman.tui.commands.output import (
     help_without_command,
     results_only,
 )
+from dragoman.tui.commands.unit_options import DictionaryOption, SeedOption, SubjectArgument
 
 app = typer.Typer(
     name="exemplars",
@@ -50,9 +51,7 @@ _Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a finis
     )
 )
 def collect(
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="A known subject, a model folder or a hub id.")
-    ],
+    subject: SubjectArgument,
     layers: Annotated[
         str | None,
         typer.Option(metavar="RANGE", help="Layers, such as 3-8 or 0,4; else all."),
@@ -61,16 +60,13 @@ def collect(
         Kind,
         typer.Option(help="MLP neurons, components of the residual stream, heads, or latents."),
     ] = "mlp",
-    dictionary: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A sparse autoencoder as safetensors: its latents."),
-    ] = None,
+    dictionary: DictionaryOption = None,
     corpus: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Your own texts, all of them; else the subject's own."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The first 200 texts.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: SeedOption = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the store goes; else into the cache."),

@@ -224,8 +224,7 @@ class VisionCaptioner:
             rest &= ~in_images(active & part.table.holds(other))[sample.active]
         remaining = Sample(sample.active[rest], sample.silent, sample.hard)
         said = self.said(part, concept, self._extent(unit, concept))
-        rivals = [each for other, each in enumerate(self.samples) if other != unit]
-        return scoring.score_alone(said, remaining, rivals)
+        return scoring.score_alone(said, remaining, unit, self.samples)
 
     def _sample(self, unit: int) -> Sample:
         """Held-out images; the hard ones are silent and rouse the units most like this one."""
