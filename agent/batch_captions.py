@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dragoman.tools.captioning.batch import BatchSettings, Describe, Group, Pace
     from dragoman.tools.captioning.dictionaries import SparseDictionary
     from dragoman.tools.captioning.units import UnitLayer
+    from dragoman.tools.captioning.whole import Texts
     from dragoman.tools.context import ToolContext
 
 Kind: TypeAlias = Literal["mlp", "resid", "head", "latent"]
@@ -37,6 +38,8 @@ class BatchRequest:
     """A sparse autoencoder as safetensors; implies kind `latent`."""
     corpus: Path | None = None
     """A person's own texts; by default the subject writes them."""
+    exemplars: Path | None = None
+    """In place of a corpus: what a pass over one left, a store of exemplars."""
     images: Path | None = None
     """For a vision subject: a person's folder of images; by default the probe set."""
     captioner: Path | None = None
@@ -191,8 +194,10 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.vision.chat_proposer import proposers_of
     from dragoman.tools.captioning.vision.local_proposer import local_proposers
 
-    if request.corpus is not None:
-        raise UserError("--corpus: a vision subject looks at images; name a folder with --images")
+    if request.corpus is not None or request.exemplars is not None:
+        raise UserError(
+            "--corpus, --exemplars: a vision subject looks at images; name a folder with --images"
+        )
     if request.dictionary is not None or request.kind != "mlp":
         raise UserError("--kind, --dictionary: a vision subject's units are its layers' channels")
     effort: Literal["quick", "full"] = "quick" if request.quick else "full"
@@ -221,8 +226,6 @@ def _vision_units(context: "ToolContext", request: BatchRequest) -> "_Work":
 
 def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     from dragoman.tools.captioning.batch_language import LanguageUnits
-    from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
-    from dragoman.tools.captioning.tool import DOCUMENTS
 
     effort: Literal["quick", "full"] = "quick" if request.quick else "full"
     context.subject.check_wide("caption")
@@ -230,21 +233,44 @@ def _language_units(context: "ToolContext", request: BatchRequest) -> "_Work":
     layers = layers_of(request.layers, n_layers) or (n_layers // 2,)
     kind, dictionary = kind_and_dictionary(context, request, layers)
     requests = _requests(context, request, kind, layers, dictionary)
-    corpus = (
-        sample_corpus(context, DOCUMENTS[effort])
-        if request.corpus is None
-        else read_corpus(request.corpus.expanduser(), context.subject.tokenizer, DOCUMENTS[effort])
-    )
+    texts = _texts(context, request, tuple(requests), effort, dictionary)
     units = LanguageUnits(
         context,
         requests,
-        corpus,
+        texts.corpus,
         effort=effort,
         pmi=request.pmi,
         thorough=request.thorough,
+        whole=texts.whole,
         dictionary=dictionary,
     )
     return _Work(units.settings, units.groups, lambda folder: units.describe)
+
+
+def _texts(
+    context: "ToolContext",
+    request: BatchRequest,
+    wheres: "Sequence[UnitLayer]",
+    effort: Literal["quick", "full"],
+    dictionary: "SparseDictionary | None",
+) -> "Texts":
+    """What the units are watched on; a larger corpus of a person's is read whole, unless quick."""
+    from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
+    from dragoman.tools.captioning.tool import DOCUMENTS
+    from dragoman.tools.captioning.whole import Texts, read_store, read_whole
+
+    n_documents = DOCUMENTS[effort]
+    if request.exemplars is not None:
+        if request.corpus is not None:
+            raise UserError("--exemplars brings its own texts: leave --corpus out")
+        store = request.exemplars.expanduser()
+        return read_store(context, store, wheres, n_documents, dictionary=dictionary)
+    if request.corpus is None:
+        return Texts(sample_corpus(context, n_documents))
+    path = request.corpus.expanduser()
+    if effort == "quick":
+        return Texts(read_corpus(path, context.subject.tokenizer, n_documents))
+    return read_whole(context, path, wheres, n_documents, dictionary=dictionary)
 
 
 def kind_and_dictionary(

@@ -199,10 +199,11 @@ def evaluate(
     captioner = laboratory.captioner(activations, len(units), priors)
     began = time.monotonic()
     proposed = [captioner.propose(unit) for unit in range(len(units))]
-    runs = {
-        tau: _run(laboratory, scored(laboratory, captioner, proposed, tau), units, bar)
+    found = {
+        tau: scored(laboratory, captioner, proposed, tau)
         for tau in ((TAU, 0.0) if ablate else (TAU,))
     }
+    runs = {tau: _run(laboratory, each, units, bar) for tau, each in found.items()}
     seconds = time.monotonic() - began
     report(f"seed {seed}: planted units")
     shuffled = caption(np.random.default_rng([seed, 7]).permuted(activations, axis=0))
@@ -214,7 +215,7 @@ def evaluate(
         shuffled=shuffled.claims(bar),
         random=random.claims(Bar.of(other.values)),
         bar=bar.values() if bar is not None else {},
-        senses=dict(_sense_methods(laboratory, captioner, units)),
+        senses=dict(_sense_methods(laboratory, captioner, units, found[TAU].chosen)),
         units_per_second=len(units) / seconds,
         search_units_per_second=_search_rate(captioner, len(units)),
     )
@@ -253,13 +254,18 @@ def _run(laboratory: Laboratory, found: Scored, units: Sequence[UnitRule], bar: 
 
 
 def _sense_methods(
-    laboratory: Laboratory, captioner: Captioner, units: Sequence[UnitRule]
+    laboratory: Laboratory,
+    captioner: Captioner,
+    units: Sequence[UnitRule],
+    chosen: Sequence[Chosen | None],
 ) -> Iterator[tuple[str, tuple[int, int]]]:
     """Of the two-sense units, how many have both senses told, by each way of telling them."""
     vectors, table = embedder(laboratory.context), captioner.fit.table
     search = search_over(table)
     asked = [row for row, unit in enumerate(units) if unit.senses]
-    ways: dict[str, Callable[[int], tuple[Predicate, ...]]] = {}
+    ways: dict[str, Callable[[int], tuple[Predicate, ...]]] = {
+        "told with the caption": lambda row: _told(chosen[row])
+    }
     if vectors is not None:
         ways["clusters of embedded words"] = lambda row: senses.by_clusters(
             table, captioner.active(captioner.fit, row), search, vectors
@@ -271,11 +277,16 @@ def _sense_methods(
         yield name, (told, len(asked))
 
 
+def _told(chosen: Chosen | None) -> tuple[Predicate, ...]:
+    return () if chosen is None else tuple(sense.predicate for sense in chosen.senses)
+
+
 def _disjuncts(
     captioner: Captioner, row: int, vectors: senses.Vectors | None
 ) -> tuple[Predicate, ...]:
     found = [each.predicate for each in captioner.propose(row) if each.predicate and not each.parts]
-    return senses.by_disjuncts(found[0], vectors) if found else ()
+    tables = (captioner.fit.table, captioner.validation.table)
+    return senses.by_disjuncts(found[0], vectors, tables) if found else ()
 
 
 def _both_told(laboratory: Laboratory, unit: UnitRule, predicates: Sequence[Predicate]) -> bool:
@@ -340,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="3 4 5, and 0 1 2 with --tune")
+    parser.add_argument("--seeds", type=int, nargs="+", help="6 to 11, and 0 1 2 with --tune")
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
     parser.add_argument(
         "--no-ablation", action="store_true", help="leave out the units without the PMI term"
@@ -348,8 +359,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tune", action="store_true", help="measure tau on these seeds instead")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
-    # Seeds 0 to 2 were looked at while the search was made.
-    seeds = options.seeds or ([0, 1, 2] if options.tune else [3, 4, 5])
+    # Seeds 0 to 2 were looked at while the search and the bar were made, 3 to 5 were reported
+    # with a lower bar.
+    seeds = options.seeds or ([0, 1, 2] if options.tune else [6, 7, 8, 9, 10, 11])
     settings = Settings()
     reader = load_smollm2(settings.weights_folder)
     priors = partial(log_priors, reader)

@@ -29,6 +29,7 @@ from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, row_of_ent
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.tool import DECOYS, decoys
 from dragoman.tools.captioning.units import UnitLayer, check_units, n_units, read_layers
+from dragoman.tools.captioning.whole import WholeCorpus
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tools_digest
 
@@ -71,9 +72,11 @@ class LanguageUnits:
         effort: Effort,
         pmi: bool = True,
         thorough: bool = False,
+        whole: WholeCorpus | None = None,
         dictionary: SparseDictionary | None = None,
     ) -> None:
-        """`thorough` adds the random twin, the causal check and the slow judges.
+        """`thorough` adds the random twin, the causal check and the slow judges; `whole` is what
+        `corpus` is a sample of, where its strongest contexts and quantiles are to be used.
 
         `ToolError` for a layer or a unit that the subject lacks.
         """
@@ -81,6 +84,7 @@ class LanguageUnits:
             check_units(context.subject, where, units, dictionary)
         self._context, self._corpus, self._effort, self._pmi = context, corpus, effort, pmi
         self._thorough, self._dictionary, self._requests = thorough, dictionary, requests
+        self._whole = whole
         self._table = table_of(context, corpus.documents)
         self._most_columns = _CHUNK_BYTES // (4 * max(self._table.n, 1))
         self._blocks: list[_Block] = []
@@ -109,7 +113,9 @@ class LanguageUnits:
             units=tuple(f"{where}: {ranges(units)}" for where, units in self._requests.items()),
             units_digest=content_id([list(group.names) for group in self.groups]),
             corpus=self._corpus.description,
-            corpus_digest=content_id(list(self._corpus.documents)),
+            corpus_digest=content_id(
+                [list(self._corpus.documents), None if self._whole is None else self._whole.id]
+            ),
             effort=self._effort,
             seed=self._context.seed,
             chat="" if chat is None else chat.identity.model,
@@ -151,7 +157,7 @@ class LanguageUnits:
                 entry,
                 () if found is None else found.measurements,
                 () if found is None else found.controls,
-                exemplars=self._exemplars(bench.captioner, column, self._read[asked.block][unit]),
+                exemplars=_exemplars(bench.captioner, column),
             )
 
     def _found(
@@ -203,13 +209,22 @@ class LanguageUnits:
         near = sorted({unit for own in asked.units for unit in nearest[own]})
         place = {unit: number for number, unit in enumerate(near)}
         own = np.stack([read[unit] for unit in (*asked.units, *asked.decoys)], axis=1)
+        further = None
+        if self._whole is not None:
+            further = self._whole.further(
+                self._context,
+                asked.where,
+                asked.units,
+                asked.decoys,
+                dictionary=self._dictionary,
+            )
         return Bench(
             asked.where,
             asked.units,
             asked.decoys,
             self._corpus,
             self._table,
-            captioner_for(self._context, self._table, own, len(asked.units)),
+            captioner_for(self._context, self._table, own, len(asked.units), further),
             Neighbours(
                 np.stack([read[unit] for unit in near], axis=1) if near else own[:, :0],
                 tuple(tuple(place[unit] for unit in nearest[own]) for own in asked.units),
@@ -258,22 +273,16 @@ class LanguageUnits:
             )
         return self._scans[number]
 
-    def _exemplars(
-        self, captioner: Captioner, column: int, activations: Float[ndarray, " tokens"]
-    ) -> list[TextExemplar]:
-        if captioner.dead(column):
-            return []
-        highest = float(captioner.summaries.highest[column])
-        document = self._table.document
-        return [
-            _shown(
-                self._table,
-                activations,
-                int(np.searchsorted(document, each.document)) + each.position,
-                highest,
-            )
-            for each, _ in captioner.exemplars(column)
-        ]
+
+def _exemplars(captioner: Captioner, column: int) -> list[TextExemplar]:
+    if captioner.dead(column):
+        return []
+    highest = float(captioner.summaries.highest[column])
+    shown = []
+    for exemplar, _ in captioner.exemplars(column):
+        part, row = captioner.located(exemplar)
+        shown.append(_shown(part.table, part.activations[:, column], row, highest))
+    return shown
 
 
 def _shown(

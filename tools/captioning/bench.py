@@ -13,6 +13,7 @@ from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_lay
 from dragoman.tools.captioning.readings import Read, Wanted, kept_scans, read_shards
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.units import UnitLayer, read_layers
+from dragoman.tools.captioning.whole import WholeCorpus
 from dragoman.tools.context import ToolContext
 
 
@@ -45,11 +46,12 @@ def lay_out(
     decoys: Sequence[int],
     corpus: Corpus,
     *,
+    whole: WholeCorpus | None = None,
     dictionary: SparseDictionary | None = None,
 ) -> Bench:
     """`lay_out_layers` of one layer."""
     asked = {where: Asked(tuple(units), tuple(decoys))}
-    return lay_out_layers(context, asked, corpus, dictionary=dictionary)[0]
+    return lay_out_layers(context, asked, corpus, whole=whole, dictionary=dictionary)[0]
 
 
 def lay_out_layers(
@@ -57,13 +59,15 @@ def lay_out_layers(
     asked: Mapping[UnitLayer, Asked],
     corpus: Corpus,
     *,
+    whole: WholeCorpus | None = None,
     dictionary: SparseDictionary | None = None,
     folder: Path | None = None,
 ) -> list[Bench]:
     """Look over the layers for neighbours, then read units, decoys and neighbours of all of them.
 
     Each takes one forward pass over its documents, however many layers there are. With `folder`
-    what was read is kept there, by subject and texts, for the next time.
+    what was read is kept there, by subject and texts, for the next time. `whole` is what `corpus`
+    is a sample of, where its strongest contexts and quantiles are to be used.
     """
     n_fit = round(len(corpus.documents) * FIT_SHARE)
     units = {where: each.units for where, each in asked.items()}
@@ -92,6 +96,9 @@ def lay_out_layers(
         column = {unit: place for place, unit in enumerate(wanted[where])}
         own = [column[unit] for unit in (*each.units, *each.decoys)]
         place = {unit: number for number, unit in enumerate(near[where])}
+        further = None
+        if whole is not None:
+            further = whole.further(context, where, *each, dictionary=dictionary)
         benches.append(
             Bench(
                 where,
@@ -99,7 +106,7 @@ def lay_out_layers(
                 each.decoys,
                 corpus,
                 table,
-                captioner_for(context, table, read[where][:, own], len(each.units)),
+                captioner_for(context, table, read[where][:, own], len(each.units), further),
                 Neighbours(
                     read[where][:, [column[unit] for unit in near[where]]],
                     tuple(tuple(place[unit] for unit in row) for row in scans[where].nearest()),

@@ -15,7 +15,7 @@ from dragoman.tools.captioning import reranking, scoring, senses
 from dragoman.tools.captioning.contexts import Sample, draw, ends_of
 from dragoman.tools.captioning.exemplars import Exemplar, UnitSummaries
 from dragoman.tools.captioning.judges import FreeTextJudge
-from dragoman.tools.captioning.parts import Part, part_of
+from dragoman.tools.captioning.parts import Further, Part, part_of, with_further
 from dragoman.tools.captioning.predicates import Predicate, either, holds, phrase
 from dragoman.tools.captioning.proposer import search_over
 from dragoman.tools.captioning.reading import read
@@ -72,7 +72,9 @@ class Captioner:
 
     `activations` is [tokens units], in the order of `table`. `priors` gives log p(d), in nats, of
     captions. `vectors` embeds words, for telling senses apart; `judge` stands in for captions in
-    free words, which without it are out of the running.
+    free words, which without it are out of the running. With `further` the documents are a sample
+    of a corpus that was read whole: thresholds are the whole corpus's, and its strongest documents
+    join those that captions are found on. What is judged on stays the sample.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Captioner:
         priors: Callable[[Sequence[str]], list[float]],
         vectors: Vectors | None = None,
         judge: FreeTextJudge | None = None,
+        further: Further | None = None,
     ) -> None:
         n_documents = int(table.document.max()) + 1
         first, second = (
@@ -95,14 +98,15 @@ class Captioner:
         self._priors, self._vectors, self._judge = priors, vectors, judge
         self._known_priors: dict[str, float] = {}
         self.fit = part_of(table, activations, 0, first)
+        if further is not None:
+            self.fit = with_further(self.fit, further, n_documents)
         self.validation = part_of(table, activations, first, second)
         self.held_out = part_of(table, activations, second, n_documents)
-        self.summaries = UnitSummaries(activations.shape[1])
+        self._seen = UnitSummaries(activations.shape[1])
         for part in (self.fit, self.validation):
             for document in np.unique(part.table.document):
-                self.summaries.update(
-                    int(document), part.activations[part.table.document == document]
-                )
+                self._seen.update(int(document), part.activations[part.table.document == document])
+        self.summaries = self._seen if further is None else further.summaries
         sparse = self.summaries.density() <= SPARSE
         self.thresholds: Float[ndarray, " units"] = np.where(
             sparse, 0.0, self.summaries.thresholds()
@@ -121,7 +125,7 @@ class Captioner:
         """The unit's strongest contexts above its threshold, with the text around the peak."""
         return [
             (exemplar, self._around(exemplar))
-            for exemplar in self.summaries.exemplars(unit)
+            for exemplar in self._seen.exemplars(unit)
             if exemplar.activation > self.thresholds[unit]
         ]
 
@@ -249,7 +253,8 @@ class Captioner:
     def _senses(self, unit: int, candidate: Candidate) -> tuple[Sense, ...]:
         if candidate.predicate is None:
             return ()
-        parts = candidate.parts or senses.by_disjuncts(candidate.predicate, self._vectors)
+        tables = (self.fit.table, self.validation.table)
+        parts = candidate.parts or senses.by_disjuncts(candidate.predicate, self._vectors, tables)
         shares = self._shares(unit, parts)
         kept = sorted(
             (row for row, share in enumerate(shares) if share >= senses.SMALLEST_SHARE),
@@ -330,7 +335,7 @@ class Captioner:
 
     def _sample(self, unit: int) -> Sample:
         part = self.held_out
-        peaks = {self._peak(exemplar) for exemplar in self.summaries.exemplars(unit)}
+        peaks = {self._peak(exemplar) for exemplar in self._seen.exemplars(unit)}
         lookalike = np.array([piece in peaks for piece in part.table.piece], dtype=bool)
         return draw(
             part.contexts,
@@ -341,7 +346,8 @@ class Captioner:
             seed=self._seed,
         )
 
-    def _located(self, exemplar: Exemplar) -> tuple[Part, int]:
+    def located(self, exemplar: Exemplar) -> tuple[Part, int]:
+        """The part that an exemplar is in, and its peak's row there."""
         for part in (self.fit, self.validation):
             start = int(np.searchsorted(part.table.document, exemplar.document))
             if start < part.table.n and part.table.document[start] == exemplar.document:
@@ -349,12 +355,12 @@ class Captioner:
         raise IndexError(f"document {exemplar.document} is in neither of the captioner's parts")
 
     def _peak(self, exemplar: Exemplar) -> str:
-        part, row = self._located(exemplar)
+        part, row = self.located(exemplar)
         piece: str = part.table.piece[row]
         return piece
 
     def _marked(self, unit: int, exemplar: Exemplar) -> str:
-        part, row = self._located(exemplar)
+        part, row = self.located(exemplar)
         first = max(row - _BEFORE, row - exemplar.position)
         same = part.table.document[first : row + 1 + _AFTER] == exemplar.document
         text = ""
@@ -368,7 +374,7 @@ class Captioner:
         return text
 
     def _around(self, exemplar: Exemplar) -> tuple[str, str, str]:
-        part, row = self._located(exemplar)
+        part, row = self.located(exemplar)
         table = part.table
         left = max(row - _BEFORE, row - exemplar.position)
         same = table.document[row + 1 : row + 1 + _AFTER] == exemplar.document

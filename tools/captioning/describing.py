@@ -17,6 +17,7 @@ from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, re
 from dragoman.tools.captioning.chat_proposer import Answers, Question
 from dragoman.tools.captioning.judges import EmbeddingJudge
 from dragoman.tools.captioning.meanings import embedder, with_meanings
+from dragoman.tools.captioning.parts import Further
 from dragoman.tools.captioning.reranking import TAU, log_priors
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.context import ToolContext
@@ -64,6 +65,7 @@ def captioner_for(
     table: TokenTable,
     activations: Float[ndarray, "tokens units"],
     n_requested: int,
+    further: Further | None = None,
 ) -> Captioner:
     """A captioner with all that the context has to offer."""
     vectors = embedder(context)
@@ -75,6 +77,7 @@ def captioner_for(
         priors=partial(log_priors, context.subject),
         vectors=vectors,
         judge=None if vectors is None or context.chat is None else EmbeddingJudge(vectors),
+        further=further,
     )
 
 

@@ -4,7 +4,7 @@ Hernandez et al. 2022, arXiv:2201.11114: the 15 inputs of highest maximum activa
 threshold at the 0.99 quantile of the unit over *all positions of all inputs*, never per input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -139,6 +139,16 @@ class UnitSummaries:
         }
         own["n_positions"] = self.n_positions
         return type(self)(n_units, tensors=own)
+
+    def of(self, units: Sequence[int]) -> Self:
+        """A copy of the summaries of some units, in the order in which they are named."""
+        chosen = torch.tensor(list(units), dtype=torch.int64)
+        own = {
+            name: tensor[chosen] if name == "counts" else tensor[..., chosen]
+            for name, tensor in self.tensors.items()
+            if name != "n_positions"
+        }
+        return type(self)(len(chosen), tensors=own | {"n_positions": self.n_positions.clone()})
 
     def update(self, document: int, activations: Float[ndarray, "pos units"]) -> None:
         """Take in one document; documents may come in any order, each once."""

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning.contexts import Contexts, contexts_of
+from dragoman.tools.captioning.exemplars import UnitSummaries
 from dragoman.tools.captioning.tokens import TokenTable
 
 
@@ -33,3 +35,23 @@ def part_of(
     rows = table.stretch(first, end)
     chosen = (table.document >= first) & (table.document < end)
     return Part(rows, contexts_of(rows), activations[chosen])
+
+
+class Further(NamedTuple):
+    """What a pass over a whole corpus adds to what is seen on a sample of its texts."""
+
+    table: TokenTable
+    """Documents at which the units are strongest in the whole corpus, none of them in the sample;
+    numbered from 0."""
+    activations: Float[ndarray, "tokens units"]
+    """Of the units on these documents."""
+    summaries: UnitSummaries
+    """Of the same units on the whole corpus."""
+
+
+def with_further(part: Part, further: Further, first: int) -> Part:
+    """The part, and the further documents behind its own, numbered from `first` on."""
+    if not further.table.n:
+        return part
+    rows = part.table.followed_by(further.table, first)
+    return Part(rows, contexts_of(rows), np.concatenate([part.activations, further.activations]))

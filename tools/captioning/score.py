@@ -23,7 +23,7 @@ from dragoman.tools.captioning.predicates import PREDICATE, phrase
 from dragoman.tools.captioning.reading import read
 from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.scoring import MIN_ACTIVE
-from dragoman.tools.captioning.tool import DECOYS, corpus_of, decoys
+from dragoman.tools.captioning.tool import DECOYS, EFFORT, decoys, texts_of
 from dragoman.tools.captioning.units import UnitLayer, check_units, n_units
 from dragoman.tools.captioning.vision.score import score_channel
 from dragoman.tools.captioning.vision.tool import only_pictures
@@ -45,7 +45,7 @@ def score_caption(
         ),
     ],
     corpus: CorpusArgument = None,
-    effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
+    effort: Annotated[Effort, Field(description=EFFORT)] = "full",
     images: ImagesArgument = None,
     kind: KindArgument = "mlp",
     dictionary: DictionaryArgument = None,
@@ -66,10 +66,12 @@ def score_caption(
     context.subject.check_layer(layer)
     latents = latents_of(where, dictionary)
     check_units(context.subject, where, [neuron], latents)
-    text = corpus_of(context, corpus, effort)
+    texts = texts_of(context, corpus, where, effort, latents)
     every = n_units(context.subject, where, latents)
     others = decoys(context, where, [neuron], every, DECOYS[effort])
-    bench = lay_out(context, where, [neuron], others, text, dictionary=latents)
+    bench = lay_out(
+        context, where, [neuron], others, texts.corpus, whole=texts.whole, dictionary=latents
+    )
     name, predicate = unit_name(kind, layer, neuron), read(caption)
     if bench.captioner.dead(0):
         raise ToolError(
@@ -92,7 +94,7 @@ def score_caption(
         "predicate": None if predicate is None else PREDICATE.dump_python(predicate, mode="json"),
         "read_as": None if predicate is None else phrase(predicate),
         "judged_by": _judged_by(predicate is not None, list(found.assessment.output)),
-        "corpus": text.description,
+        "corpus": texts.corpus.description,
         **found.output,
     }
     if judge is not None:

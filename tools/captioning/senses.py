@@ -10,6 +10,8 @@ whatever was chosen.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -22,11 +24,14 @@ from dragoman.tools.captioning.predicates import (
     Both,
     Either,
     Like,
+    Not,
     Piece,
     Predicate,
     Topic,
     Word,
+    both,
     either,
+    holds,
     phrase,
 )
 from dragoman.tools.captioning.proposer import PredicateSearch
@@ -39,6 +44,7 @@ SMALLEST_SHARE = 0.05
 """A sense that explains fewer of the unit's active contexts is not told."""
 _ALIKE = 0.35
 """Mean cosine of two groups of words that are one sense."""
+_MOST_ALTERNATIVES = 24
 _MOST_WORDS = 120
 _SMALLEST_CLUSTER = 0.1
 
@@ -67,14 +73,17 @@ def by_clusters(
     return tuple(predicates.values()) if len(predicates) > 1 else ()
 
 
-def by_disjuncts(predicate: Predicate, vectors: Vectors | None) -> tuple[Predicate, ...]:
+def by_disjuncts(
+    predicate: Predicate, vectors: Vectors | None, tables: Sequence[TokenTable] = ()
+) -> tuple[Predicate, ...]:
     """The alternatives of `predicate`, at most `MOST`: those nearest in meaning are one sense.
 
-    Without an embedder alternatives of one form (words, classes, neighbours) are one sense.
+    Without an embedder alternatives of one form (words, classes, neighbours) are one sense. An
+    exception that makes no difference to an alternative on any of `tables` is left out of it.
     """
-    if not isinstance(predicate, Either):
+    parts = [_plain(part, tables) for part in _alternatives(predicate)]
+    if len(parts) == 1:
         return (predicate,)
-    parts = list(predicate.of)
     if vectors is None:
         forms = list(dict.fromkeys(type(part) for part in parts))
         groups = [[row for row, part in enumerate(parts) if type(part) is form] for form in forms]
@@ -83,6 +92,33 @@ def by_disjuncts(predicate: Predicate, vectors: Vectors | None) -> tuple[Predica
     else:
         groups = _grouped(vectors([_gist(part) for part in parts]), np.ones(len(parts)), most=MOST)
     return tuple(_united([parts[row] for row in group]) for group in groups)
+
+
+def _alternatives(predicate: Predicate) -> list[Predicate]:
+    """What `predicate` is the disjunction of, also where that stands inside of a conjunction."""
+    match predicate:
+        case Either(of=parts):
+            found = [each for part in parts for each in _alternatives(part)]
+            return list({each.model_dump_json(): each for each in found}.values())
+        case Both(of=parts):
+            crossed = list(product(*map(_alternatives, parts)))
+            return [reduce(both, each) for each in crossed[:_MOST_ALTERNATIVES]]
+        case _:
+            return [predicate]
+
+
+def _plain(predicate: Predicate, tables: Sequence[TokenTable]) -> Predicate:
+    """The predicate without exceptions from which nothing of it is excepted."""
+    if not isinstance(predicate, Both) or not tables:
+        return predicate
+    kept = list(predicate.of)
+    for part in predicate.of:
+        fewer = [each for each in kept if each is not part]
+        if isinstance(part, Not) and fewer:
+            plainer = reduce(both, fewer)
+            if all((holds(plainer, table) <= holds(part, table)).all() for table in tables):
+                kept = fewer
+    return reduce(both, kept)
 
 
 def _united(parts: Sequence[Predicate]) -> Predicate:
@@ -104,7 +140,8 @@ def _gist(predicate: Predicate) -> str:
         case Before(of=part):
             return f"before {_gist(part)}"
         case Both(of=parts):
-            return " ".join(map(_gist, parts))
+            # What is excepted tells nothing of what is meant.
+            return " ".join(_gist(part) for part in parts if not isinstance(part, Not))
         case _:
             return phrase(predicate)
 

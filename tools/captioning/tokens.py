@@ -166,6 +166,16 @@ class TokenTable:
             meanings=self.meanings,
         )
 
+    def followed_by(self, other: "TokenTable", first: int) -> "TokenTable":
+        """The tokens of both; the documents of `other` are numbered from `first` on."""
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in self.__dataclass_fields__
+            if name not in {"columns", "meanings", "stretches"}
+        }
+        columns["document"][self.n :] += first
+        return TokenTable(**columns, meanings={**other.meanings, **self.meanings})
+
     def with_meanings(self, meanings: Mapping[str, tuple[str, ...]]) -> "TokenTable":
         """The same tokens, with the topics that their words are near to."""
         return replace(self, meanings=meanings, columns={}, stretches={})

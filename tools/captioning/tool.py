@@ -24,6 +24,7 @@ from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
 from dragoman.tools.captioning.describing import Choices, choose_all, with_captioning_chat
+from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
@@ -36,11 +37,13 @@ from dragoman.tools.captioning.units import (
 from dragoman.tools.captioning.vision.chat_proposer import proposers_of
 from dragoman.tools.captioning.vision.local_proposer import local_proposers
 from dragoman.tools.captioning.vision.tool import caption_channels, only_pictures
+from dragoman.tools.captioning.whole import Texts, read_whole
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
 DOCUMENTS: dict[Effort, int] = {"quick": 200, "full": 1000}
 DECOYS: dict[Effort, int] = {"quick": 12, "full": 24}
+EFFORT = "quick: 200 texts; full: 1000, and the strongest contexts of all of a larger corpus."
 
 
 @tool(method="captioning", uses_chat=True, subjects=("language", "vision"))
@@ -52,7 +55,7 @@ def caption_neurons(
         Field(min_length=1, max_length=16, description="Indices of the units, 1 to 16 of them."),
     ],
     corpus: CorpusArgument = None,
-    effort: Annotated[Effort, Field(description="quick: 200 sampled texts, full: 1000.")] = "full",
+    effort: Annotated[Effort, Field(description=EFFORT)] = "full",
     kind: KindArgument = "mlp",
     dictionary: DictionaryArgument = None,
     pmi: Annotated[
@@ -91,10 +94,12 @@ def caption_neurons(
     context.subject.check_layer(layer)
     latents = latents_of(where, dictionary)
     check_units(context.subject, where, neurons, latents)
-    text = corpus_of(context, corpus, effort)
+    texts = texts_of(context, corpus, where, effort, latents)
     every = n_units(context.subject, where, latents)
     others = decoys(context, where, neurons, every, DECOYS[effort])
-    bench = lay_out(context, where, neurons, others, text, dictionary=latents)
+    bench = lay_out(
+        context, where, neurons, others, texts.corpus, whole=texts.whole, dictionary=latents
+    )
     names = [unit_name(kind, layer, neuron) for neuron in neurons]
     choices = choose_all(context, bench.captioner, names, pmi=pmi)
     examined = examine(
@@ -108,8 +113,25 @@ def caption_neurons(
     return _result(context, bench, choices, examined, names, TAU if pmi else 0.0)
 
 
+def texts_of(
+    context: ToolContext,
+    path: str | None,
+    where: UnitLayer,
+    effort: Effort,
+    dictionary: SparseDictionary | None,
+) -> Texts:
+    """`corpus_of`; at full effort a larger corpus of a person's is read whole."""
+    if path is None or effort == "quick":
+        return Texts(corpus_of(context, path, effort))
+    try:
+        file = Path(path).expanduser()
+        return read_whole(context, file, [where], DOCUMENTS[effort], dictionary=dictionary)
+    except UserError as error:
+        raise ToolError(f"corpus: {error}") from None
+
+
 def corpus_of(context: ToolContext, path: str | None, effort: Effort) -> Corpus:
-    """The person's texts, or the subject's own; `ToolError` names what is wrong with a file."""
+    """A person's first texts, or the subject's own; `ToolError` names what is wrong with a file."""
     n_documents = DOCUMENTS[effort]
     if path is None:
         return sample_corpus(context, n_documents)

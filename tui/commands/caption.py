@@ -43,7 +43,17 @@ def caption(
     dictionary: DictionaryOption = None,
     corpus: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Your own texts: a file, or a dataset on disk."),
+        typer.Option(
+            metavar="PATH",
+            help="Your own texts: a file, or a dataset on disk. More than 1000 are read whole, "
+            "for quantiles and strongest contexts.",
+        ),
+    ] = None,
+    exemplars: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE", help="In place of texts: what `dragoman exemplars` left of some."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
@@ -97,6 +107,7 @@ def caption(
         kind=kind,
         dictionary=dictionary,
         corpus=corpus,
+        exemplars=exemplars,
         images=images,
         captioner=captioner,
         quick=quick,
