@@ -44,7 +44,7 @@ Unit: TypeAlias = Literal[
 ]
 
 SiteKind: TypeAlias = Literal[
-    "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "mlp_act"
+    "resid_pre", "resid_mid", "resid_post", "attn_z", "attn_out", "mlp_out", "mlp_act"
 ]
 
 

@@ -16,7 +16,7 @@ from dragoman.tools.registry import Effort
 
 RANDOM_SETS: dict[Effort, int] = {"quick": 19, "full": 39}
 """With nineteen, one that none exceeds has p = 1/20."""
-CONTROL = "what one in twenty matched random sets of {} of the layer exceeds"
+CONTROL = "what one in twenty matched random sets of {} exceeds"
 
 
 class Measured(NamedTuple):
@@ -27,8 +27,8 @@ class Measured(NamedTuple):
     scope: str
     harm: int
     """1 where a higher score is worse, -1 where a lower one is; 0: either way."""
-    units: str = "neurons"
-    """What is ablated, in words."""
+    units: str = "neurons of the layer"
+    """What random sets are drawn from, in words."""
 
 
 def measured(

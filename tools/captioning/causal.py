@@ -10,15 +10,16 @@ Two targets: the tokens that the caption *names* (all of the vocabulary of which
 holds), right after the peak, and the *continuation*, the tokens that really follow. An effect is by
 how many nats the unit makes its target likelier.
 
-The control is exact: other units of the layer, nearest in density and in the norm of their output
-weights, are moved by as much at the same tokens. So what is left to tell them apart is the
-direction in which each writes. The test is two-sided, since a unit may promote its target or
-suppress it: the p-value is the rank of the unit's effect among the matched units', by size.
+The control is exact: other units of the layer, nearest in density and in the norm of what they
+write, are moved by as much at the same tokens. So what is left to tell them apart is the direction
+in which each writes. Of heads, of which a layer has few, those of the nearest layers take part too:
+the direction in which they write at the token is tried in the layer that is asked about. The test
+is two-sided, since a unit may promote its target or suppress it: the p-value is the rank of the
+unit's effect among the matched units', by size.
 """
 
 import copy
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -31,14 +32,14 @@ from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, Site
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.levers import Levers
+from dragoman.tools.captioning.causal_effects import Effects
+from dragoman.tools.captioning.levers import Lever
 from dragoman.tools.captioning.parts import Part
+from dragoman.tools.captioning.peers import Peers
 from dragoman.tools.captioning.predicates import Predicate, holds
-from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
-from dragoman.tools.statistics import bootstrap
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.language import Batch, LanguageSubject
 from dragoman.tools.subjects.resuming import output_shapes, resuming
@@ -47,6 +48,8 @@ Intervention: TypeAlias = Literal["mean", "zero", "amplify"]
 Target: TypeAlias = Literal["named", "continuation"]
 
 N_MATCHED: dict[Effort, int] = {"quick": 20, "full": 40}
+_FEWEST_MATCHED = 19
+"""With fewer no rank is as rare as one in twenty."""
 _CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 24}
 MIN_CONTEXTS = 5
 _BEFORE, _AFTER = 32, 4
@@ -55,47 +58,6 @@ _ROWS = 96
 """Contexts in one forward pass, which bounds the memory of their logits."""
 _NAMEABLE = 0.5
 """A predicate that holds of more of the vocabulary than this names nothing."""
-CONTROL = "what one in twenty matched units of the layer exceeds, each moved by as much"
-
-
-class Effects(NamedTuple):
-    """What a change of the unit, and as large a change of each matched unit, does to a target."""
-
-    own: Float[ndarray, " contexts"]
-    """Nats by which the unit makes the target likelier."""
-    matched: Float[ndarray, "units contexts"]
-
-    @property
-    def mean(self) -> float:
-        """Above zero the unit promotes the target, below it suppresses it."""
-        return float(self.own.mean())
-
-    @property
-    def p_value(self) -> float:
-        """The rank of the unit's effect, by size, among the matched ones, itself included."""
-        at_least = np.abs(self.matched.mean(axis=1)) >= abs(self.mean)
-        return float(1 + at_least.sum()) / (1 + len(self.matched))
-
-    @property
-    def bar(self) -> float:
-        """The size that one in twenty matched units exceeds: above it p is at most 0.05."""
-        sizes = np.sort(np.abs(self.matched.mean(axis=1)))[::-1]
-        return float(sizes[max(0, math.floor(0.05 * (len(sizes) + 1)) - 1)])
-
-    def measurement(self, metric: str, scope: str, seed: int) -> Measurement:
-        """The effect's size beside the bar; the interval is over contexts."""
-        turned = self.own if self.mean >= 0 else -self.own
-        value, interval = abs(self.mean), bootstrap(turned, seed)
-        return Measurement(
-            metric=metric,
-            value=value,
-            unit="nat",
-            baseline=self.bar,
-            control=CONTROL,
-            ci95=(min(interval.low, value), max(interval.high, value)),
-            n=len(self.own),
-            scope=scope,
-        )
 
 
 class Causes(NamedTuple):
@@ -119,20 +81,22 @@ class Spots(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """Units to be moved, each in its own copy of the contexts."""
+    """Units to be moved at one place, each in its own copy of the contexts."""
 
-    levers: Levers
-    units: Sequence[int]
+    at: Site
+    units: Sequence[Lever]
     change: Float[Tensor, "contexts suffix"]
+    read: Mapping[Site, Float[Tensor, "contexts suffix width"]]
+    """What stands where the units are read."""
 
     def apply(
         self, activations: Float[Tensor, "rows suffix width"]
     ) -> Float[Tensor, "rows suffix width"]:
         n_contexts = len(self.change)
         changed = activations.clone()
-        for copy_, unit in enumerate(self.units):
+        for copy_, (levers, unit) in enumerate(self.units):
             own = changed[copy_ * n_contexts : (copy_ + 1) * n_contexts]
-            self.levers.push(own, unit, self.change)
+            levers.push(own, unit, self.change, self.read[levers.site])
         return changed
 
 
@@ -144,28 +108,26 @@ class CausalCheck:
         context: ToolContext,
         captioner: Captioner,
         documents: Sequence[str],
-        levers: Levers,
-        density: Float[ndarray, " units"],
+        peers: Peers,
         *,
         effort: Effort,
     ) -> None:
-        """`documents` are those of the captioner's table; `density` is of all of the layer."""
+        """`documents` are those of the captioner's table."""
         self._context, self._captioner, self._documents = context, captioner, documents
-        self._subject, self._levers = context.subject, levers
-        self._density, self._effort = density, effort
+        self._subject, self._peers, self._effort = context.subject, peers, effort
 
     def check(self, column: int, unit: int, predicate: Predicate | None) -> Causes | None:
         """`causal_effect` and its variants for `unit`, the captioner's `column`.
 
-        None with too few texts. `causal_effect` is of ablation to the mean, on the tokens that the
-        caption names or, where it names none, on those that really follow.
+        None with too few texts or like units. `causal_effect` is of ablation to the mean, on the
+        tokens that the caption names or, where it names none, on those that really follow.
         """
         captioner = self._captioner
         active = self._spots(column, active=True)
         silent = self._spots(column, active=False)
-        if active is None or silent is None:
+        matched = self._peers.matched(unit)[: N_MATCHED[self._effort]]
+        if active is None or silent is None or len(matched) < _FEWEST_MATCHED:
             return None
-        matched = self._levers.matched(unit, self._density)[: N_MATCHED[self._effort]]
         named = self.named(predicate)
         levels = {
             "mean": float(captioner.fit.activations[:, column].mean()),
@@ -173,7 +135,8 @@ class CausalCheck:
             "amplify": float(np.mean([each.activation for each, _ in captioner.exemplars(column)])),
         }
         target: Target = "continuation" if named is None else "named"
-        scope = f"unit {self._name(unit)}"
+        lever, among = Lever(self._peers.own, unit), self._peers.described("units")
+        scope = f"unit {lever.name}"
         made: dict[str, Measurement] = {}
         output: dict[str, JsonValue] = {
             "target": target,
@@ -183,7 +146,7 @@ class CausalCheck:
         for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
             if intervention != "mean" and self._effort == "quick":
                 break
-            effects = self._effects(spots, unit, matched, levels[intervention], named)
+            effects = self._effects(spots, lever, matched, levels[intervention], named)
             for aim, found in effects.items():
                 if intervention == "amplify":
                     if aim == "continuation":
@@ -192,7 +155,7 @@ class CausalCheck:
                     found = Effects(-found.own, -found.matched)
                 primary = intervention == "mean" and aim == target
                 metric = "causal_effect" if primary else f"causal_effect_{intervention}_{aim}"
-                made[metric] = found.measurement(metric, scope, self._context.seed)
+                made[metric] = found.measurement(metric, scope, self._context.seed, among)
                 output[metric] = {
                     "effect_nats": round(found.mean, 5),
                     "p": round(found.p_value, 4),
@@ -215,37 +178,38 @@ class CausalCheck:
     def _effects(
         self,
         spots: Spots,
-        unit: int,
-        matched: Sequence[int],
+        own: Lever,
+        matched: Sequence[Lever],
         level: float,
         named: Bool[ndarray, " d_vocab"] | None,
     ) -> dict[Target, Effects]:
-        """Effects of setting the unit to `level`, and of moving each matched unit by as much."""
+        """Effects of setting a unit to `level`, and of moving each matched unit by as much.
+
+        Matched units are moved where the unit is, also those of another layer: what a change does
+        depends on the layer as well as on its direction.
+        """
         past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
         # What the blocks below give is the same whichever unit is moved: they run once.
-        site = self._levers.site
-        below = self._subject.blocks[: site.layer]
-        resid = Site(layer=site.layer, kind="resid_pre")
-        both = list(dict.fromkeys((resid, site)))
-        with self._subject.capture(both) as taken, output_shapes(below) as shapes:
+        at = own.levers.pushed_at
+        below = self._subject.blocks[: at.layer]
+        resid = Site(layer=at.layer, kind="resid_pre")
+        units = [own, *matched]
+        sites = dict.fromkeys((resid, *(each.levers.site for each in units)))
+        with self._subject.capture(list(sites)) as taken, output_shapes(below) as shapes:
             clean = self._scores(spots, past, None, named)
-        change = level - self._levers.read(taken[site])[..., unit]
-        units = [unit, *matched]
+        change = level - own.levers.read(taken[own.levers.site])[..., own.unit]
         rows: dict[Target, list[Float[ndarray, "units contexts"]]] = {aim: [] for aim in clean}
         # Several units a pass: the weights are read from memory once for all of them.
         at_once = max(1, _ROWS // len(change))
         for start in range(0, len(units), at_once):
-            self._context.step(start, len(units), f"checking what unit {self._name(unit)} causes")
-            chosen = units[start : start + at_once]
-            with resuming(below, shapes, taken[resid].repeat(len(chosen), 1, 1)):
-                moved = self._scores(spots, past, _Move(self._levers, chosen, change), named)
+            self._context.step(start, len(units), f"checking what unit {own.name} causes")
+            move = _Move(at, units[start : start + at_once], change, taken)
+            with resuming(below, shapes, taken[resid].repeat(len(move.units), 1, 1)):
+                moved = self._scores(spots, past, move, named)
             for aim, scores in moved.items():
                 rows[aim].append(clean[aim] - scores)
         found = {aim: np.concatenate(parts) for aim, parts in rows.items()}
         return {aim: Effects(effects[0], effects[1:]) for aim, effects in found.items()}
-
-    def _name(self, unit: int) -> str:
-        return unit_name(self._levers.where.kind, self._levers.where.layer, unit)
 
     def _scores(
         self,
@@ -268,7 +232,7 @@ class CausalCheck:
             kept.reorder_cache(torch.arange(n_contexts).repeat(count).to(spots.ids.device))
         output = self._subject.forward(
             Batch(*(each.repeat(count, 1) for each in batch)),
-            () if move is None else (Edit(self._levers.site, move.apply),),
+            () if move is None else (Edit(move.at, move.apply),),
             use_cache=True,
             past_key_values=kept,
         )

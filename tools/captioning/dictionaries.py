@@ -36,7 +36,7 @@ _LAYERS_OF_SETTINGS = ("trainer", "activation_fn_kwargs", "sae", "sae_cfg", "met
 _PLACES = ("hook_name", "hook_point", "hookpoint", "submodule_name")
 _PLACE = re.compile(
     r"""
-    blocks\.(?P<hooked>\d+)\.(?:mlp\.)?hook_(?P<hook>\w+)
+    blocks\.(?P<hooked>\d+)\.(?:mlp\.|attn\.)?hook_(?P<hook>\w+)
     | (?:\w+\.)*layers\.(?P<module_of>\d+)(?:\.(?P<module>mlp|self_attn))?
     | (?P<tapped>resid_post|mlp_out|attn_out|attention_out)_layer_(?P<tapped_at>\d+)
     """,
@@ -50,6 +50,7 @@ _SITES: Mapping[str, SiteKind] = {
     "attn_out": "attn_out",
     "attention_out": "attn_out",
     "self_attn": "attn_out",
+    "z": "attn_z",
     "mlp_out": "mlp_out",
     "mlp": "mlp_out",
     "post": "mlp_act",

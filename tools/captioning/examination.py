@@ -7,11 +7,12 @@ from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, summary_of
 from dragoman.tools.captioning.bar import Bar, random_bar
 from dragoman.tools.captioning.bench import Bench
-from dragoman.tools.captioning.causal import CausalCheck, Causes
+from dragoman.tools.captioning.captioner import FIT_SHARE
+from dragoman.tools.captioning.causal import N_MATCHED, CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
 from dragoman.tools.captioning.hearing import Said
-from dragoman.tools.captioning.levers import levers_of
+from dragoman.tools.captioning.peers import peers_of
 from dragoman.tools.captioning.twin import SUFFIX, assess_twin
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
@@ -24,7 +25,7 @@ class Examination(NamedTuple):
 
     assessment: Assessment
     causes: Causes | None
-    """None where the caption does not hold, the unit is a head, or texts are too few."""
+    """None where the caption does not hold, or texts or like units are too few."""
     twin: tuple[Measurement, ...]
     bar: Bar | None = None
     """What captions of the random twin's units reach; None where none was captioned."""
@@ -108,25 +109,30 @@ def examine(
     if effort == "full" and bench.where.kind != "latent" and any(found):
         twins = assess_twin(context, bench, names, effort=effort, pmi=pmi)
         bar = random_bar(context, bench, pmi=pmi)
-    check = None
-    levers = levers_of(context.subject, bench.where, bench.dictionary)
-    if levers is not None:
-        check = CausalCheck(
-            context,
-            bench.captioner,
-            bench.corpus.documents,
-            levers,
-            bench.scan.density,
-            effort=effort,
-        )
+    check: CausalCheck | None = None
     examinations: list[Examination | None] = []
     for unit, (assessment, claim, twin) in enumerate(zip(found, said, twins, strict=True)):
         if assessment is None or claim is None:
             examinations.append(None)
             continue
         examined = Examination(assessment, None, twin, bar)
-        if check is not None and examined.holds:
+        if examined.holds:
+            check = check or _causal_check(context, bench, effort)
             causes = check.check(unit, bench.units[unit], claim.predicate)
             examined = examined._replace(causes=causes)
         examinations.append(examined)
     return examinations
+
+
+def _causal_check(context: ToolContext, bench: Bench, effort: Effort) -> CausalCheck:
+    documents = bench.corpus.documents
+    peers = peers_of(
+        context,
+        # Those that the layer was looked over on.
+        documents[: round(len(documents) * FIT_SHARE)],
+        bench.where,
+        bench.scan,
+        bench.dictionary,
+        least=1 + N_MATCHED[effort],
+    )
+    return CausalCheck(context, bench.captioner, documents, peers, effort=effort)

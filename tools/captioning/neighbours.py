@@ -90,7 +90,7 @@ def scan_layers(
     reader = UnitReader(context.subject, list(units), dictionary)
     read = list(documents[:_SCANNED_DOCUMENTS])
     sums = {
-        where: _Sums(reader.sizes[where], torch.tensor(list(asked)))
+        where: _Sums(reader.sizes[where], torch.tensor(list(asked), dtype=torch.long))
         for where, asked in units.items()
     }
     for start in range(0, len(read), _BATCH_DOCUMENTS):

@@ -73,7 +73,7 @@ def caption_neurons(
     of the two it failed. A unit that responds to several things gets a caption, a score and a share
     for each. These scores are correlational: they say when a unit is active, not what it does.
     `causal_effect` says that: whether ablating the unit changes the text that its caption predicts
-    by more than as large a change of like units does; of attention heads there are too few.
+    by more than as large a change of like units does (for a head: heads of the nearest layers).
 
     Units of a vision subject are the channels of a layer, watched on images.
     """

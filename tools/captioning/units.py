@@ -6,20 +6,21 @@ stream; a latent by a `SparseDictionary` at its site.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from dragoman.core.errors import ToolError
-from dragoman.core.records import Record, Site
+from dragoman.core.records import Record, Site, SiteKind
 from dragoman.tools.captioning.dictionaries import SparseDictionary
+from dragoman.tools.captioning.heads import heads_of, n_heads
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.hooks import Edit
@@ -27,6 +28,8 @@ from dragoman.tools.subjects.language import Batch, LanguageSubject
 
 UnitKind: TypeAlias = Literal["mlp", "resid", "head", "latent"]
 See: TypeAlias = Callable[["UnitLayer", Float[Tensor, "batch pos units"]], None]
+SITES: Mapping[UnitKind, SiteKind] = {"mlp": "mlp_act", "resid": "resid_post", "head": "attn_z"}
+"""Where units are read that no dictionary says it of."""
 _BATCH_DOCUMENTS = 32
 
 
@@ -64,7 +67,7 @@ def n_units(
         case "resid":
             return subject.d_model
         case "head":
-            return _n_heads(subject)
+            return n_heads(subject)
         case "latent":
             return dictionary_of(subject, where, dictionary).n_latents
 
@@ -101,6 +104,11 @@ _NAMES: dict[UnitKind, str] = {
     "head": "head",
     "latent": "latent",
 }
+
+
+def noun(kind: UnitKind, count: int = 2) -> str:
+    """What units of that kind are called: 'neuron' of one, 'neurons' of several."""
+    return _NAMES[kind] + ("" if count == 1 else "s")
 
 
 def read_layers(
@@ -172,7 +180,7 @@ class UnitReader:
         self.sizes = {where: n_units(subject, where, dictionary) for where in wheres}
         self._dictionary = dictionary
         self._heads = {
-            where: _head_factors(subject, where.layer) for where in wheres if where.kind == "head"
+            where: heads_of(subject, where.layer) for where in wheres if where.kind == "head"
         }
 
     @torch.no_grad()
@@ -199,21 +207,17 @@ class UnitReader:
 
     @contextmanager
     def _watching(self, see: See) -> Iterator[None]:
-        with ExitStack() as stack:
-            for where, head in self._heads.items():
-                hook = partial(_written, see, where, head.factors)
-                stack.callback(head.projection.register_forward_pre_hook(hook).remove)
-            edits = [self._edit(where, see) for where in self.sizes if where.kind != "head"]
-            stack.enter_context(self.subject.editing(edits))
+        with self.subject.editing([self._edit(where, see) for where in self.sizes]):
             yield
 
     def _edit(self, where: UnitLayer, see: See) -> Edit:
+        change: Callable[[Tensor], Tensor]
         if where.kind == "latent":
             assert self._dictionary is not None
             site, change = self._dictionary.site, self._dictionary.encode
         else:
-            site = Site(layer=where.layer, kind="mlp_act" if where.kind == "mlp" else "resid_post")
-            change = as_it_is
+            site = Site(layer=where.layer, kind=SITES[where.kind])
+            change = self._heads[where].norms if where.kind == "head" else _as_it_is
 
         def apply(activations: Tensor) -> Tensor:
             see(where, change(activations))
@@ -226,43 +230,9 @@ class _AllSeen(Exception):
     """Ends a forward pass of whose further layers nobody wants to know."""
 
 
-class _Head(NamedTuple):
-    projection: nn.Module
-    factors: Float[Tensor, "heads d_head d_head"]
-
-
-def as_it_is(activations: Tensor) -> Tensor:
+def _as_it_is(activations: Tensor) -> Tensor:
     """Units that are components of what is read."""
     return activations
-
-
-def _written(
-    see: See,
-    where: UnitLayer,
-    factors: Float[Tensor, "heads d_head d_head"],
-    module: nn.Module,
-    args: Any,
-) -> None:
-    found: Float[Tensor, "batch pos d_heads"] = args[0]
-    each = found.reshape(*found.shape[:-1], *factors.shape[:2])
-    see(where, torch.einsum("bphd,hde->bphe", each, factors).norm(dim=-1))
-
-
-def _n_heads(subject: LanguageSubject) -> int:
-    return int(subject.model.config.num_attention_heads)
-
-
-def _head_factors(subject: LanguageSubject, layer: int) -> _Head:
-    projection = subject.anatomy.blocks[layer].attention_projection
-    if projection is None:
-        raise ToolError(f"the heads of subject {subject.identity.name!r} cannot be told apart")
-    weight = projection.get_parameter("weight").detach()
-    # GPT-2's projections hold their weight as [d_heads d_model], all others the other way round.
-    inward = weight.T if isinstance(projection, nn.Linear) else weight
-    written = inward.reshape(_n_heads(subject), -1, inward.shape[1])
-    # With W' = QR, |zW| = |zR'|: the same norm from a vector as wide as a head, not as the stream.
-    upper = torch.linalg.qr(written.transpose(1, 2), mode="r").R
-    return _Head(projection, upper.transpose(1, 2).contiguous())
 
 
 def dictionary_of(

@@ -53,6 +53,11 @@ class _Visit:
             case "resid_mid":
                 before(parts.block, self._remember_input)
                 after(parts.attn_out, self._edit_resid_mid)
+            case "attn_z":
+                if parts.attention_projection is None:
+                    raise ToolError("the heads of this subject's attention cannot be told apart")
+                before(parts.block, self._remember_input)
+                before(parts.attention_projection, self._edit_input)
             case "attn_out":
                 after(parts.attn_out, self._edit_output)
             case "mlp_out":

@@ -105,8 +105,19 @@ class LanguageSubject:
             )
 
     def site_width(self, site: Site) -> int:
-        """Size of the last axis at `site`."""
-        return self.d_mlp if site.kind == "mlp_act" else self.d_model
+        """Size of the last axis at `site`; `ToolError` where heads cannot be told apart."""
+        match site.kind:
+            case "mlp_act":
+                return self.d_mlp
+            case "attn_z":
+                projection = self.anatomy.blocks[site.layer].attention_projection
+                if projection is None:
+                    raise ToolError(
+                        f"the heads of subject {self.identity.name!r} cannot be told apart"
+                    )
+                return projection.get_parameter("weight").numel() // self.d_model
+            case _:
+                return self.d_model
 
     def check_layer(self, layer: int, name: str = "layer") -> None:
         """`ToolError` unless the subject has that layer."""

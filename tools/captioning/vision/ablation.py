@@ -109,12 +109,14 @@ def ablate_in(
     random = np.stack(others_lose)
     n = len(asked)
     scope = visible(", ".join(classes), one_line=True) or "all classes"
-    task = Measured(METRIC, "fraction", scope, -1, "channels")
+    task = Measured(METRIC, "fraction", scope, -1, "channels of the layer")
     effect, p_value = measured(task, own[:n], random[:, :n], context.seed)
     effect = effect.model_copy(update={"n_failed": n_failed})
     controls = [typical(task, random[:, :n], context.seed)]
     if len(others):
-        elsewhere = Measured(f"{METRIC}_of_other_classes", "fraction", scope, -1, "channels")
+        elsewhere = Measured(
+            f"{METRIC}_of_other_classes", "fraction", scope, -1, "channels of the layer"
+        )
         controls.append(measured(elsewhere, own[n:], random[:, n:], context.seed)[0])
     before, after = intact[:n], intact[:n] - own[:n]
     truth = "labels of the folder" if gallery.by_label else "the subject's own answers before"

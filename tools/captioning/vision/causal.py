@@ -26,7 +26,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement
-from dragoman.tools.captioning.causal import MIN_CONTEXTS, Effects
+from dragoman.tools.captioning.causal import MIN_CONTEXTS
+from dragoman.tools.captioning.causal_effects import Effects
 from dragoman.tools.captioning.vision.ablation import classes_of
 from dragoman.tools.captioning.vision.bench import VisionBench
 from dragoman.tools.captioning.vision.captioner import Chosen

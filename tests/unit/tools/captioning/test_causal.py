@@ -8,15 +8,12 @@ import torch
 
 from dragoman.core.records import Site
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.causal import (
-    CausalCheck,
-    Effects,
-    _Move,
-    vocabulary_table,
-)
+from dragoman.tools.captioning.causal import CausalCheck, _Move, vocabulary_table
+from dragoman.tools.captioning.causal_effects import Effects
 from dragoman.tools.captioning.dictionaries import SparseDictionary
-from dragoman.tools.captioning.levers import levers_of, mlp_levers, output_norms
+from dragoman.tools.captioning.levers import Components, Latents, Lever, levers_of, output_norms
 from dragoman.tools.captioning.neighbours import scan_layer
+from dragoman.tools.captioning.peers import Peers, peers_of
 from dragoman.tools.captioning.predicates import Not, Predicate, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
@@ -66,15 +63,10 @@ def lab(tmp_path_factory):
     captioner = Captioner(
         table, activations, 2, seed=0, priors=lambda captions: [-9.0] * len(captions)
     )
-    scan = scan_layer(context, documents, UnitLayer(layer=truth.unit_layer), units[:2])
-    check = CausalCheck(
-        context,
-        captioner,
-        documents,
-        mlp_levers(subject, truth.unit_layer),
-        scan.density,
-        effort="full",
-    )
+    where = UnitLayer(layer=truth.unit_layer)
+    scan = scan_layer(context, documents, where, units[:2])
+    peers = peers_of(context, documents, where, scan, least=41)
+    check = CausalCheck(context, captioner, documents, peers, effort="full")
     return check, units, subject, truth, names, promoted
 
 
@@ -84,6 +76,17 @@ def _words(words):
     for each in rest:
         predicate = either(predicate, each)
     return predicate
+
+
+def _move(check, units, change):
+    """Components and latents are moved whatever is read."""
+    levers = check._peers.own
+    return _Move(
+        levers.pushed_at,
+        [Lever(levers, unit) for unit in units],
+        change,
+        {levers.site: change},
+    )
 
 
 def test_what_a_unit_does_to_the_text_is_found(lab):
@@ -112,8 +115,7 @@ def test_units_without_a_say_in_it_are_seldom_called_causes(lab):
         check._context,
         check._captioner,
         check._documents,
-        check._levers,
-        check._density,
+        check._peers,
         effort="quick",
     )
     found = [
@@ -148,7 +150,7 @@ def test_a_move_by_nothing_changes_nothing(lab):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     clean = check._scores(spots, past, None, None)["continuation"]
-    still = _Move(check._levers, [units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
+    still = _move(check, [units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
     same = check._scores(spots, past, still, None)["continuation"]
     assert same == pytest.approx(np.concatenate([clean, clean]), abs=1e-5)
 
@@ -158,11 +160,9 @@ def test_units_moved_in_one_pass_do_not_mix(lab):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     change = torch.full(spots.ids.shape, 0.7)
-    both = check._scores(spots, past, _Move(check._levers, units[:2], change), None)["continuation"]
+    both = check._scores(spots, past, _move(check, units[:2], change), None)["continuation"]
     for row, unit in enumerate(units[:2]):
-        alone = check._scores(spots, past, _Move(check._levers, [unit], change), None)[
-            "continuation"
-        ]
+        alone = check._scores(spots, past, _move(check, [unit], change), None)["continuation"]
         assert both[row] == pytest.approx(alone[0], abs=1e-5)
     assert np.abs(both[0] - both[1]).max() > 1e-3
 
@@ -172,14 +172,13 @@ def test_passes_that_start_at_the_layer_give_what_whole_passes_give(lab):
     assert truth.unit_layer > 0
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    with subject.capture([check._levers.site]) as taken:
+    with subject.capture([check._peers.own.site]) as taken:
         clean = check._scores(spots, past, None, None)["continuation"]
-    change = 0.3 - taken[check._levers.site][..., units[ACTOR]]
-    whole = check._scores(spots, past, _Move(check._levers, units[:3], change), None)[
-        "continuation"
-    ]
+    change = 0.3 - taken[check._peers.own.site][..., units[ACTOR]]
+    whole = check._scores(spots, past, _move(check, units[:3], change), None)["continuation"]
     with pass_counts(subject) as counts:
-        found = check._effects(spots, units[ACTOR], units[1:3], 0.3, None)["continuation"]
+        own, *matched = [Lever(check._peers.own, unit) for unit in units[:3]]
+        found = check._effects(spots, own, matched, 0.3, None)["continuation"]
     assert np.vstack([found.own, found.matched]) == pytest.approx(clean - whole, abs=1e-5)
     # The texts before the spots, the clean pass, and no more of the blocks below the units'.
     assert counts[0] == 2
@@ -218,14 +217,17 @@ def test_the_scores_are_those_of_a_whole_forward_pass(lab):
 
 
 def test_matched_units_are_like_in_density_and_norm(lab):
-    _, _, subject, truth, *_ = lab
+    check, _, subject, truth, *_ = lab
     norms = output_norms(subject, truth.unit_layer)
     down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
     assert norms == pytest.approx(down.norm(dim=0).detach().numpy(), rel=1e-5)
     density = np.linspace(0, 1, subject.d_mlp)
-    order = mlp_levers(subject, truth.unit_layer).matched(5, density)
-    assert 5 not in order
-    assert len(order) == subject.d_mlp - 1
+    levers = Components(check._peers.own.where, np.ones(subject.d_mlp))
+    order = Peers((levers,), density).matched(5)
+    assert {each.levers.where for each in order} == {UnitLayer(layer=truth.unit_layer)}
+    assert sorted(each.unit for each in order) == [*range(5), *range(6, subject.d_mlp)]
+    # Here all write as much as each other, so what is left is density.
+    assert {each.unit for each in order[:10]} == {*range(11)} - {5}
 
 
 def test_norms_are_of_output_vectors_in_every_family(any_tiny):
@@ -250,10 +252,12 @@ def latents(lab):
         digest="",
     )
     where = UnitLayer(kind="latent", layer=truth.unit_layer)
-    levers = levers_of(subject, where, dictionary)
-    assert levers is not None
     return CausalCheck(
-        check._context, check._captioner, check._documents, levers, check._density, effort="quick"
+        check._context,
+        check._captioner,
+        check._documents,
+        check._peers._replace(layers=(Latents(where, dictionary),)),
+        effort="quick",
     )
 
 
@@ -262,21 +266,21 @@ def test_latents_that_stand_for_neurons_do_what_these_do(lab, latents):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     change = torch.full(spots.ids.shape, -0.6)
-    neurons = check._scores(spots, past, _Move(check._levers, units[:3], change), None)
-    same = latents._scores(spots, past, _Move(latents._levers, units[:3], change), None)
+    neurons = check._scores(spots, past, _move(check, units[:3], change), None)
+    same = latents._scores(spots, past, _move(latents, units[:3], change), None)
     assert same["continuation"] == pytest.approx(neurons["continuation"], abs=1e-5)
     causes = latents.check(ACTOR, units[ACTOR], _words(promoted))
     assert causes.effect.ci95[0] > causes.effect.baseline
-    assert causes.effect.scope == f"unit latent.{check._levers.where.layer}.{units[ACTOR]}"
+    assert causes.effect.scope == f"unit latent.{check._peers.own.where.layer}.{units[ACTOR]}"
 
 
 def test_a_component_of_the_stream_is_moved_along_itself(lab):
     check, _, subject, truth, *_ = lab
-    levers = levers_of(subject, UnitLayer(kind="resid", layer=truth.unit_layer))
-    assert levers is not None
-    resid = CausalCheck(
-        check._context, check._captioner, check._documents, levers, check._density, effort="quick"
-    )
+    where = UnitLayer(kind="resid", layer=truth.unit_layer)
+    scan = scan_layer(check._context, check._documents[:20], where, [])
+    levers = levers_of(subject, where, scan)
+    peers = Peers((levers,), scan.density)
+    resid = CausalCheck(check._context, check._captioner, check._documents, peers, effort="quick")
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     with subject.capture([levers.site]) as taken:
@@ -290,13 +294,24 @@ def test_a_component_of_the_stream_is_moved_along_itself(lab):
 
     with subject.editing([Edit(levers.site, moved)]):
         by_hand = check._scores(spots, past, None, None)["continuation"]
-    found = resid._effects(spots, 2, [3], 0.3, None)["continuation"]
+    own, other = Lever(levers, 2), Lever(levers, 3)
+    found = resid._effects(spots, own, [other], 0.3, None)["continuation"]
     assert found.own == pytest.approx((clean - by_hand)[0], abs=1e-5)
     assert np.abs(found.own - found.matched[0]).max() > 1e-4
 
 
-def test_heads_are_too_few_to_be_checked(tiny_subject):
-    assert levers_of(tiny_subject, UnitLayer(kind="head", layer=1)) is None
+def test_with_few_like_units_no_rank_means_anything(lab):
+    check, units, *_, promoted = lab
+    few = check._peers.matched(units[ACTOR])[:18]
+
+    class Fewer(Peers):
+        def matched(self, unit):
+            return few
+
+    alone = CausalCheck(
+        check._context, check._captioner, check._documents, Fewer(*check._peers), effort="quick"
+    )
+    assert alone.check(ACTOR, units[ACTOR], _words(promoted)) is None
 
 
 def test_the_vocabulary_is_read_token_by_token(tiny_subject):

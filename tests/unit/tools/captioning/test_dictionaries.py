@@ -152,6 +152,7 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
         ({"metadata": {"hook_name": "blocks.1.mlp.hook_post"}}, "mlp_act"),
         ({"hookpoint": "layers.1.mlp"}, "mlp_out"),
         ({"hook_point": "model.layers.1"}, "resid_post"),
+        ({"hook_name": "blocks.1.attn.hook_z"}, "attn_z"),
         ({"trainer": {"submodule_name": "attention_out_layer_1"}}, "attn_out"),
         ({"k": 3}, "resid_post"),
     ],
@@ -165,7 +166,7 @@ def test_it_reads_the_site_that_its_settings_name(tmp_path, said, kind):
     ("said", "complaint"),
     [
         ("blocks.3.hook_mlp_out", "it reads 'blocks.3.hook_mlp_out', and layer 1 was asked for"),
-        ("blocks.1.attn.hook_z", "which is none of the sites that are understood: resid_pre"),
+        ("blocks.1.attn.hook_q", "which is none of the sites that are understood: resid_pre"),
         ("blocks.1.hook_q", "which is none of the sites"),
     ],
 )

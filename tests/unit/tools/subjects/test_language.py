@@ -10,7 +10,7 @@ from dragoman.core.records import Site
 from dragoman.tools.subjects.hooks import Edit, add_at
 
 SHORT, LONG = "A dog", "The capital of France is"
-TENSOR_SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "mlp_act")
+TENSOR_SITES = ("resid_pre", "resid_post", "attn_z", "attn_out", "mlp_out", "mlp_act")
 
 
 def test_decoding_the_last_block_gives_the_logits(any_tiny: Any) -> None:
@@ -39,6 +39,14 @@ def test_mlp_neurons_project_to_what_the_mlp_adds(any_tiny: Any) -> None:
     assert taken[act_site].shape[-1] == any_tiny.d_mlp
     projected = any_tiny.anatomy.blocks[2].down_projection(taken[act_site])
     torch.testing.assert_close(projected.view(taken[out_site].shape), taken[out_site])
+
+
+def test_what_the_heads_found_projects_to_what_attention_adds(any_tiny: Any) -> None:
+    z_site, out_site = Site(layer=1, kind="attn_z"), Site(layer=1, kind="attn_out")
+    taken = any_tiny.activations(any_tiny.batch([LONG]), [z_site, out_site])
+    assert taken[z_site].shape[-1] == any_tiny.site_width(z_site)
+    projected = any_tiny.anatomy.blocks[1].attention_projection(taken[z_site])
+    torch.testing.assert_close(projected, taken[out_site])
 
 
 @pytest.mark.parametrize("kind", TENSOR_SITES)

@@ -100,6 +100,8 @@ def test_units_are_found_by_their_captions(
         ({"neurons": [0], "classes": ["mauve"]}, "'mauve' is no class of subject 'colours'"),
         ({"neurons": [0], "effect": "loss"}, "the effect is class_accuracy"),
         ({"neurons": [0], "relation": "x"}, "leave relation out"),
+        ({"neurons": [0], "kind": "head"}, "leave kind out"),
+        ({"neurons": [0], "dictionary": "x"}, "leave dictionary out"),
         ({"neurons": list(range(9))}, "leave none to match"),
     ],
 )
