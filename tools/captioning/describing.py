@@ -14,6 +14,7 @@ from numpy import ndarray
 from dragoman.core.records import JsonObject
 from dragoman.tools.captioning import chat_proposer
 from dragoman.tools.captioning.captioner import Candidate, Captioner, Chosen, readable
+from dragoman.tools.captioning.chat_calls import chat_cost
 from dragoman.tools.captioning.chat_proposer import Answers, Question
 from dragoman.tools.captioning.judges import EmbeddingJudge
 from dragoman.tools.captioning.meanings import embedder, with_meanings
@@ -44,13 +45,9 @@ class Choices(NamedTuple):
         """Calls of the chat model, for the output; empty without one."""
         if self.answers is None:
             return {}
-        n_units = max(len(self.answers.captions), 1)
-        return {
-            "chat_calls": self.answers.n_calls,
-            "chat_calls_per_unit": round(self.answers.n_calls / n_units, 4),
-            "chat_replies_from_cache": self.answers.n_cached,
-            "chat_captions_failed": self.n_failed,
-        }
+        answers = self.answers
+        cost = chat_cost(answers.n_calls, answers.n_cached, len(answers.captions))
+        return {**cost, "chat_captions_failed": self.n_failed}
 
 
 def table_of(context: ToolContext, documents: Sequence[str]) -> TokenTable:

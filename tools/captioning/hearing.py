@@ -8,23 +8,34 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from dragoman.tools.captioning import scoring
+from dragoman.tools.captioning.batch_judge import BatchJudge
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.chat_judge import ChatJudge, Task, decided
 from dragoman.tools.captioning.contexts import Sample
 from dragoman.tools.captioning.fuzzing import marked_text
 from dragoman.tools.captioning.judges import Judge, Separation, separation, threshold_between
+from dragoman.tools.captioning.one_text_judge import OneTextJudge
 from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.predicates import Predicate
 from dragoman.tools.captioning.scoring import Detection
 from dragoman.tools.captioning.tokens import Ints
 from dragoman.tools.captioning.trials import Trials
+from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 
 JUDGED_CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 20}
 """Active contexts, and as many silent ones, that a judge of free text reads."""
 CHAT_CONTEXTS = 8
-"""Active contexts, and as many others, that the chat model is asked about, one call each."""
+"""Active contexts, and as many others, that the chat model is asked about."""
 CHAT_METRICS: dict[Task, str] = {"judge_text": "chat_detection", "judge_marks": "chat_fuzzing"}
+
+
+def chat_judge_for(context: ToolContext) -> ChatJudge | None:
+    """The chat model as judge, one text a call where it runs on this machine; None without one."""
+    if context.chat is None:
+        return None
+    is_local = context.chat.identity.kind == "local"
+    return (OneTextJudge if is_local else BatchJudge)(context, context.chat)
 
 
 class Said(NamedTuple):

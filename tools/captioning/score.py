@@ -16,9 +16,8 @@ from dragoman.tools.captioning.arguments import (
     only_texts,
 )
 from dragoman.tools.captioning.bench import lay_out
-from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
-from dragoman.tools.captioning.hearing import Said
+from dragoman.tools.captioning.hearing import Said, chat_judge_for
 from dragoman.tools.captioning.predicates import PREDICATE, phrase
 from dragoman.tools.captioning.reading import read
 from dragoman.tools.captioning.rows import unit_name
@@ -78,7 +77,7 @@ def score_caption(
             f"unit {name} is dead on this corpus: never above zero, or always "
             "the same; another corpus may rouse it"
         )
-    judge = None if context.chat is None else ChatJudge(context, context.chat)
+    judge = chat_judge_for(context)
     (found,) = examine(
         context, bench, [Said(caption, predicate)], [name], effort=effort, chat=judge
     )
@@ -98,7 +97,7 @@ def score_caption(
         **found.output,
     }
     if judge is not None:
-        described |= {"chat_calls": judge.n_calls, "chat_replies_from_cache": judge.n_cached}
+        described |= {**judge.calls.cost(1), "chat_texts_per_call": judge.texts_a_call}
     detection = found.measurements[0]
     return ToolSuccess(
         summary=(

@@ -14,10 +14,17 @@ from dragoman.tools.subjects.planted import plant
 class SaysYes:
     """A chat model without probabilities that says yes to everything."""
 
-    identity = ChatIdentity(kind="scripted", model="yes")
+    def __init__(self, kind="scripted"):
+        self.identity = ChatIdentity(kind=kind, model="yes")
+        self.asked = []
+        """How many texts each call was about."""
 
     def complete(self, request, *, on_text=None, cancelled=None):
-        text = json.dumps({"answer": "yes"}) if request.json_schema else "yes"
+        n = request.messages[0].content.count('{"id": ')
+        self.asked.append(max(n, 1))
+        answers = [{"id": number, "answer": "yes"} for number in range(1, n + 1)]
+        said = {"answers": answers} if n else {"answer": "yes"}
+        text = json.dumps(said) if request.json_schema else "yes"
         return ChatReply(text=text, finish_reason="stop", prompt_tokens=5, completion_tokens=1)
 
     def close(self):
@@ -115,16 +122,31 @@ def test_free_words_are_judged_by_meaning_and_said_to_be(lab):
 
 def test_a_chat_model_judges_too_and_its_calls_are_counted(lab):
     call, *_ = lab
-    result = call("words about colours", chat=SaysYes())
+    chat = SaysYes()
+    result = call("words about colours", chat=chat)
     scores = {each.metric: each for each in result.measurements}
     assert scores["chat_detection"].value == 0.5
     assert scores["chat_fuzzing"].n == 16
-    assert result.output["chat_calls"] > 32
+    # Two questions about the unit and about two others that make the floor, two calls each.
+    assert result.output["chat_texts_per_call"] == max(chat.asked) == 8
+    assert result.output["chat_calls"] == len(chat.asked) == 12
+    assert result.output["chat_calls_per_unit"] == 12
+    assert result.output["chat_replies_from_cache"] == 0
     again = call("words about colours", chat=SaysYes())
-    assert (
-        again.output["chat_replies_from_cache"]
-        == result.output["chat_calls"] - 1 + result.output["chat_replies_from_cache"]
-    )
+    assert again.output["chat_calls"] == again.output["chat_calls_per_unit"] == 0
+    assert again.output["chat_replies_from_cache"] == 12
+    assert again.measurements == result.measurements
+
+
+def test_the_local_chat_model_judges_one_text_a_call(lab):
+    call, *_ = lab
+    chat = SaysYes("local")
+    result = call("words about colours or metals", chat=chat)
+    assert result.output["chat_texts_per_call"] == max(chat.asked) == 1
+    # One call found out that it tells no probabilities.
+    n_texts = result.output["chat_calls"] - 1 + result.output["chat_replies_from_cache"]
+    assert result.output["chat_calls"] == len(chat.asked) > 12
+    assert 2 * 16 < n_texts <= 2 * 3 * 16
 
 
 def test_a_caption_from_outside_is_escaped(lab):

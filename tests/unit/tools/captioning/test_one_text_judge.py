@@ -6,7 +6,8 @@ import pytest
 
 from dragoman.core.protocols import ChatReply, TokenProbability
 from dragoman.core.records import ChatIdentity
-from dragoman.tools.captioning.chat_judge import ChatJudge, decided
+from dragoman.tools.captioning.chat_judge import decided
+from dragoman.tools.captioning.one_text_judge import OneTextJudge
 from dragoman.tools.context import ToolContext
 
 
@@ -18,7 +19,7 @@ class Answers:
 
     @property
     def identity(self):
-        return ChatIdentity(kind="scripted", model="answers")
+        return ChatIdentity(kind="local", model="answers")
 
     def complete(self, request, *, on_text=None, cancelled=None):
         self.requests.append(request)
@@ -54,10 +55,10 @@ def context(tiny_subject, tmp_path):
 
 def test_scores_are_log_odds_of_yes(context):
     chat = Answers()
-    judge = ChatJudge(context, chat)
-    scores = judge.scores('the word "copper"', TEXTS)
+    judge = OneTextJudge(context, chat)
+    scores = judge.ask("judge_text", 'the word "copper"', TEXTS)
     assert scores == pytest.approx(np.log([2, 0.55 / 0.35, 2, 0.55 / 0.35]))
-    assert judge.n_calls == 4
+    assert judge.calls.n_calls == 4
     assert all(request.max_tokens == 1 for request in chat.requests)
     contents = [request.messages[0].content for request in chat.requests]
     assert all("\x1b" not in content for content in contents)
@@ -73,28 +74,28 @@ def test_a_leaning_to_yes_is_calibrated_away():
 
 def test_replies_come_from_the_cache_the_second_time(context):
     chat = Answers()
-    first = ChatJudge(context, chat).scores("metals", TEXTS)
-    again = ChatJudge(context, chat)
-    assert np.array_equal(again.scores("metals", TEXTS), first)
-    assert (again.n_calls, again.n_cached) == (0, 4)
+    first = OneTextJudge(context, chat).ask("judge_text", "metals", TEXTS)
+    again = OneTextJudge(context, chat)
+    assert np.array_equal(again.ask("judge_text", "metals", TEXTS), first)
+    assert (again.calls.n_calls, again.calls.n_cached) == (0, 4)
     assert len(chat.requests) == 4
     again.ask("judge_marks", "metals", TEXTS[:1])
-    assert again.n_calls == 1
+    assert again.calls.n_calls == 1
 
 
 def test_without_probabilities_a_fixed_form_is_asked_for(context):
     chat = Answers(tells=False)
-    judge = ChatJudge(context, chat)
-    assert judge.scores("metals", TEXTS).tolist() == [1, -1, 1, -1]
+    judge = OneTextJudge(context, chat)
+    assert judge.ask("judge_text", "metals", TEXTS).tolist() == [1, -1, 1, -1]
     # One call found out that the endpoint tells none.
-    assert judge.n_calls == 5
+    assert judge.calls.n_calls == 5
     assert all(request.json_schema is not None for request in chat.requests[1:])
 
 
 @pytest.mark.parametrize("tells", [True, False])
 def test_a_reply_that_is_neither_yes_nor_no_has_failed_and_is_counted(context, tells):
-    judge = ChatJudge(context, Answers(tells=tells, garbled=True))
-    scores = judge.scores("metals", TEXTS)
+    judge = OneTextJudge(context, Answers(tells=tells, garbled=True))
+    scores = judge.ask("judge_text", "metals", TEXTS)
     assert all(math.isnan(score) for score in scores)
     detection = decided(scores[:2], scores[2:])
     assert detection.n_failed == 4
