@@ -40,9 +40,9 @@ def part_of(
 class Further(NamedTuple):
     """What a pass over a whole corpus adds to what is seen on a sample of its texts."""
 
-    table: TokenTable
+    table: TokenTable | None
     """Documents at which the units are strongest in the whole corpus, none of them in the sample;
-    numbered from 0."""
+    numbered from 0. None where all of them are in the sample."""
     activations: Float[ndarray, "tokens units"]
     """Of the units on these documents."""
     summaries: UnitSummaries
@@ -51,7 +51,7 @@ class Further(NamedTuple):
 
 def with_further(part: Part, further: Further, first: int) -> Part:
     """The part, and the further documents behind its own, numbered from `first` on."""
-    if not further.table.n:
+    if further.table is None:
         return part
     rows = part.table.followed_by(further.table, first)
     return Part(rows, contexts_of(rows), np.concatenate([part.activations, further.activations]))

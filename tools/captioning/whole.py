@@ -73,10 +73,13 @@ class WholeCorpus:
         }
         numbers = sorted(strongest.difference(self._sampled))
         documents = [self.store.text(number).text for number in numbers]
-        table = table_of(context, documents)
         columns = [*units, *decoys]
+        summaries = self.store.summaries[where].of(columns)
+        if not documents:
+            return Further(None, np.zeros((0, len(columns)), np.float32), summaries)
+        table = table_of(context, documents)
         read = read_layers(context, documents, table, {where: columns}, dictionary=dictionary)
-        return Further(table, read[where], self.store.summaries[where].of(columns))
+        return Further(table, read[where], summaries)
 
 
 def read_whole(

@@ -115,6 +115,7 @@ def test_other_units_than_neurons(call: Callable[..., Said], tmp_path: Path, kin
         (["--dictionary", "sae.safetensors", "--kind", "head"], "--kind is head"),
         (["--dictionary", "absent.safetensors"], "absent.safetensors"),
         (["--corpus", "absent.txt"], "absent.txt"),
+        (["--exemplars", "stores/both"], "leave --corpus out"),
         (["--images", "photos"], "name them with --corpus"),
     ],
 )

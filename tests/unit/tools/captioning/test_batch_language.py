@@ -185,7 +185,7 @@ def test_the_bar_of_random_units_is_counted_once_for_all_groups(
     rows = caption(units, tmp_path / "out")
     assert len(units.groups) == 2
     assert counted == [str(MLP)]
-    expected = round(float(np.tanh(0.5 + 2.5 * 0.25)), 4)
+    expected = round(float(np.tanh(0.5 + bar.DEVIATIONS * 0.25)), 4)
     for row in rows:
         told: Any = row.details["random_twin_bar"]
         assert (told["simulation"], told["n"]) == (expected, 40)
