@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="6 to 11, and 0 1 2 with --tune")
+    parser.add_argument("--seeds", type=int, nargs="+", help="9 10 11, and 0 1 2 with --tune")
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
     parser.add_argument(
         "--no-ablation", action="store_true", help="leave out the units without the PMI term"
@@ -359,9 +359,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tune", action="store_true", help="measure tau on these seeds instead")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(arguments)
-    # Seeds 0 to 2 were looked at while the search and the bar were made, 3 to 5 were reported
-    # with a lower bar.
-    seeds = options.seeds or ([0, 1, 2] if options.tune else [6, 7, 8, 9, 10, 11])
+    # Seeds 0 to 2 were looked at while the search and the bar were made; 3 to 5 and 6 to 8 were
+    # reported with a bar of 2.5 and of 3 standard deviations.
+    seeds = options.seeds or ([0, 1, 2] if options.tune else [9, 10, 11])
     settings = Settings()
     reader = load_smollm2(settings.weights_folder)
     priors = partial(log_priors, reader)

@@ -58,7 +58,7 @@ Sixty neurons of a small transformer whose weights were written down
 (`tools/subjects/planted_units.py`), each with a rival neuron whose rule is nearly the same,
 captioned as `caption_neurons` does it at full effort without a chat model: a caption is claimed if
 it beats its floor and says more of its unit than captions of a network with the same weights in
-random order say of theirs (simulation, three standard deviations above theirs). *Recovered*: the
+random order say of theirs (simulation, 2.75 standard deviations above theirs). *Recovered*: the
 caption is claimed, and on fresh texts its predictions agree with the rule, token by token, with a
 balanced accuracy of at least .9 over all tokens and of at least .9 against the tokens of the rival
 alone. Wording makes no difference. Of units whose activations were shuffled, and of neurons of the

@@ -103,6 +103,8 @@ class FileCorpus:
 
     path: Path
     parts: tuple[FilePart, ...]
+    counted: int | None = None
+    """How many texts there are, where somebody has counted them."""
 
     @property
     def id(self) -> str:
@@ -115,7 +117,7 @@ class FileCorpus:
 
     @property
     def n_documents(self) -> int | None:
-        return None
+        return self.counted
 
     def texts(self) -> Iterator[str]:
         """Those of all parts."""

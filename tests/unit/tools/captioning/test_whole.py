@@ -1,6 +1,7 @@
 """A corpus larger than what captions are judged on: its quantiles and strongest contexts count."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,21 @@ def test_the_sample_is_drawn_from_all_texts_and_keeps_their_order(context, path)
     assert numbers == sorted(numbers)
     assert max(numbers) > 200
     assert "60 of 300 texts" in texts.corpus.description
+
+
+def test_the_pass_tells_how_far_it_is(context, path):
+    told: list[tuple[int, int, str]] = []
+    watching = replace(context, progress=lambda *said: told.append(said))
+    read_whole(watching, path, [MLP], 60)
+    assert {total for _, total, task in told if task.startswith("reading")} == {300}
+
+
+def test_a_bad_line_is_told_before_the_pass(context, tmp_path):
+    lines = [json.dumps({"text": f"text {n}"}) for n in range(100)] + ["{"]
+    (tmp_path / "bad.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="line 101"):
+        read_whole(context, tmp_path / "bad.jsonl", [MLP], 60)
+    assert not (context.cache / "exemplars").exists()
 
 
 def test_thresholds_and_exemplars_are_those_of_all_texts(context, path):
