@@ -255,9 +255,8 @@ def _texts(
     dictionary: "SparseDictionary | None",
 ) -> "Texts":
     """What the units are watched on; a larger corpus of a person's is read whole, unless quick."""
-    from dragoman.tools.captioning.corpus import read_corpus, sample_corpus
     from dragoman.tools.captioning.tool import DOCUMENTS
-    from dragoman.tools.captioning.whole import Texts, read_store, read_whole
+    from dragoman.tools.captioning.whole import read_store, texts_of
 
     n_documents = DOCUMENTS[effort]
     if request.exemplars is not None:
@@ -265,12 +264,14 @@ def _texts(
             raise UserError("--exemplars brings its own texts: leave --corpus out")
         store = request.exemplars.expanduser()
         return read_store(context, store, wheres, n_documents, dictionary=dictionary)
-    if request.corpus is None:
-        return Texts(sample_corpus(context, n_documents))
-    path = request.corpus.expanduser()
-    if effort == "quick":
-        return Texts(read_corpus(path, context.subject.tokenizer, n_documents))
-    return read_whole(context, path, wheres, n_documents, dictionary=dictionary)
+    return texts_of(
+        context,
+        request.corpus,
+        wheres,
+        n_documents,
+        entire=effort == "full",
+        dictionary=dictionary,
+    )
 
 
 def kind_and_dictionary(

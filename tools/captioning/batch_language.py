@@ -15,15 +15,15 @@ from numpy import ndarray
 from dragoman.core.records import content_id
 from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, said_of
 from dragoman.tools.captioning.batch import BatchSettings, Group
-from dragoman.tools.captioning.bench import Bench
-from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
+from dragoman.tools.captioning.bench import Asked, Bench, bench_of, columns_of, looked_over
+from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus
-from dragoman.tools.captioning.describing import captioner_for, choose_all, table_of
+from dragoman.tools.captioning.describing import choose_all, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of
 from dragoman.tools.captioning.examination import Examination, examine
 from dragoman.tools.captioning.hearing import Said
-from dragoman.tools.captioning.neighbours import LayerScan, Neighbours, scan_layer
+from dragoman.tools.captioning.neighbours import LayerScan, scan_layer
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, row_of_entry, unit_name
 from dragoman.tools.captioning.tokens import TokenTable
@@ -206,31 +206,17 @@ class LanguageUnits:
         read, block = self._read[asked.block], self._blocks[asked.block]
         scan = self._scan(asked.block)
         nearest = dict(zip(block.units, scan.nearest(), strict=True))
-        near = sorted({unit for own in asked.units for unit in nearest[own]})
-        place = {unit: number for number, unit in enumerate(near)}
-        own = np.stack([read[unit] for unit in (*asked.units, *asked.decoys)], axis=1)
-        further = None
-        if self._whole is not None:
-            further = self._whole.further(
-                self._context,
-                asked.where,
-                asked.units,
-                asked.decoys,
-                dictionary=self._dictionary,
-            )
-        return Bench(
+        return bench_of(
+            self._context,
             asked.where,
-            asked.units,
-            asked.decoys,
+            Asked(asked.units, asked.decoys),
+            read,
             self._corpus,
             self._table,
-            captioner_for(self._context, self._table, own, len(asked.units), further),
-            Neighbours(
-                np.stack([read[unit] for unit in near], axis=1) if near else own[:, :0],
-                tuple(tuple(place[unit] for unit in nearest[own]) for own in asked.units),
-            ),
             scan,
-            self._dictionary,
+            [nearest[unit] for unit in asked.units],
+            whole=self._whole,
+            dictionary=self._dictionary,
         )
 
     def _read_from(self, first: int) -> None:
@@ -240,8 +226,8 @@ class LanguageUnits:
         columns: dict[UnitLayer, dict[int, None]] = {}
         last = first
         for number, block in enumerate(self._blocks[first:], start=first):
-            near = {unit for row in self._scan(number).nearest() for unit in row}
-            wanted = dict.fromkeys((*block.units, *block.decoys, *sorted(near)))
+            asked = Asked(block.units, block.decoys)
+            wanted = dict.fromkeys(columns_of(asked, self._scan(number).nearest()))
             more = columns | {block.where: columns.get(block.where, {}) | wanted}
             if last > first and sum(map(len, more.values())) > self._most_columns:
                 break
@@ -262,11 +248,10 @@ class LanguageUnits:
     def _scan(self, number: int) -> LayerScan:
         """What a block's layer does on a few documents."""
         if number not in self._scans:
-            n_fit = round(len(self._corpus.documents) * FIT_SHARE)
             block = self._blocks[number]
             self._scans[number] = scan_layer(
                 self._context,
-                self._corpus.documents[:n_fit],
+                looked_over(self._corpus),
                 block.where,
                 block.units,
                 dictionary=self._dictionary,

@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
 from dragoman.core.records import content_id
 from dragoman.tools.captioning.captioner import FIT_SHARE, Captioner
 from dragoman.tools.captioning.corpus import Corpus
@@ -69,9 +73,8 @@ def lay_out_layers(
     what was read is kept there, by subject and texts, for the next time. `whole` is what `corpus`
     is a sample of, where its strongest contexts and quantiles are to be used.
     """
-    n_fit = round(len(corpus.documents) * FIT_SHARE)
     units = {where: each.units for where, each in asked.items()}
-    documents = corpus.documents[:n_fit]
+    documents = looked_over(corpus)
 
     def scan(layers: Wanted) -> dict[UnitLayer, LayerScan]:
         return scan_layers(context, documents, layers, dictionary=dictionary) if layers else {}
@@ -81,41 +84,71 @@ def lay_out_layers(
     else:
         kept = folder / context.subject.identity.digest / content_id(list(documents))
         scans = kept_scans(kept, units, scan)
-    near = {
-        where: sorted({unit for row in scan.nearest() for unit in row})
-        for where, scan in scans.items()
-    }
-    wanted = {
-        where: list(dict.fromkeys([*each.units, *each.decoys, *near[where]]))
-        for where, each in asked.items()
-    }
+    wanted = {where: columns_of(each, scans[where].nearest()) for where, each in asked.items()}
     table = table_of(context, corpus.documents)
     read = _read(context, corpus, table, wanted, dictionary, folder)
-    benches = []
-    for where, each in asked.items():
-        column = {unit: place for place, unit in enumerate(wanted[where])}
-        own = [column[unit] for unit in (*each.units, *each.decoys)]
-        place = {unit: number for number, unit in enumerate(near[where])}
-        further = None
-        if whole is not None:
-            further = whole.further(context, where, *each, dictionary=dictionary)
-        benches.append(
-            Bench(
-                where,
-                each.units,
-                each.decoys,
-                corpus,
-                table,
-                captioner_for(context, table, read[where][:, own], len(each.units), further),
-                Neighbours(
-                    read[where][:, [column[unit] for unit in near[where]]],
-                    tuple(tuple(place[unit] for unit in row) for row in scans[where].nearest()),
-                ),
-                scans[where],
-                dictionary,
-            )
+    return [
+        bench_of(
+            context,
+            where,
+            each,
+            {unit: read[where][:, place] for place, unit in enumerate(wanted[where])},
+            corpus,
+            table,
+            scans[where],
+            scans[where].nearest(),
+            whole=whole,
+            dictionary=dictionary,
         )
-    return benches
+        for where, each in asked.items()
+    ]
+
+
+def looked_over(corpus: Corpus) -> Sequence[str]:
+    """The documents on which layers are looked over: some of those that captions are found on."""
+    return corpus.documents[: round(len(corpus.documents) * FIT_SHARE)]
+
+
+def columns_of(asked: Asked, nearest: Sequence[Sequence[int]]) -> list[int]:
+    """All units that have to be read: those asked for, their decoys, their `nearest`."""
+    near = sorted({unit for row in nearest for unit in row})
+    return list(dict.fromkeys([*asked.units, *asked.decoys, *near]))
+
+
+def bench_of(
+    context: ToolContext,
+    where: UnitLayer,
+    asked: Asked,
+    read: Mapping[int, Float[ndarray, " tokens"]],
+    corpus: Corpus,
+    table: TokenTable,
+    scan: LayerScan,
+    nearest: Sequence[Sequence[int]],
+    *,
+    whole: WholeCorpus | None = None,
+    dictionary: SparseDictionary | None = None,
+) -> Bench:
+    """The bench of units that were `read`, as were their decoys and their `nearest`, by unit."""
+    near = sorted({unit for row in nearest for unit in row})
+    place = {unit: number for number, unit in enumerate(near)}
+    own = np.stack([read[unit] for unit in (*asked.units, *asked.decoys)], axis=1)
+    further = None
+    if whole is not None:
+        further = whole.further(context, where, *asked, dictionary=dictionary)
+    return Bench(
+        where,
+        asked.units,
+        asked.decoys,
+        corpus,
+        table,
+        captioner_for(context, table, own, len(asked.units), further),
+        Neighbours(
+            np.stack([read[unit] for unit in near], axis=1) if near else own[:, :0],
+            tuple(tuple(place[unit] for unit in row) for row in nearest),
+        ),
+        scan,
+        dictionary,
+    )
 
 
 def _read(

@@ -35,6 +35,15 @@ class CountedChat:
         self.n_cached += 1
         return known
 
+    def fresh(self, request: ChatRequest, kind: type[_Kept]) -> _Kept | None:
+        """The reply as the record that was asked for, and kept; None where it does not fit."""
+        try:
+            reply = kind.model_validate_json(self.complete(request).text)
+        except ValidationError:
+            return None
+        self.keep(request, reply)
+        return reply
+
     def keep(self, request: ChatRequest, what: Record) -> None:
         """Keep what came of a request; only what is whole should be, the rest is asked again."""
         write_atomic(self._path(request), what.model_dump_json())

@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from itertools import zip_longest
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.protocols import ChatMessage, ChatModel, ChatRequest
-from dragoman.core.records import JsonObject, Record, content_id
+from dragoman.core.records import JsonObject, Record
 from dragoman.prompts import render
+from dragoman.tools.captioning.chat_calls import CountedChat
 from dragoman.tools.context import ToolContext
 
 UNITS_A_CALL = 4
@@ -76,28 +74,16 @@ def ask(context: ToolContext, chat: ChatModel, questions: Sequence[Question]) ->
     JSON strings. A chat model that cannot be reached raises `ChatError` as everywhere.
     """
     captions: list[tuple[str, ...]] = []
-    n_calls = n_cached = 0
+    calls = CountedChat(context, chat)
     for start in range(0, len(questions), UNITS_A_CALL):
         batch = questions[start : start + UNITS_A_CALL]
         context.step(start, len(questions), "asking the chat model for captions")
         request = _request(batch, context.seed)
-        path = (
-            context.cache
-            / "chat"
-            / f"{content_id([chat.identity.model, request.content_id()])}.txt"
-        )
-        described = _read(path)
-        if described is None:
-            reply = chat.complete(request, cancelled=context.cancelled).text
-            n_calls += 1
-            described = _parsed(reply)
-            if described is not None:
-                write_atomic(path, reply)
-        else:
-            n_cached += 1
-        for _, entry in zip_longest(batch, (described or ())[: len(batch)]):
-            captions.append(() if entry is None else _cleaned(entry.captions))
-    return Answers(captions, n_calls, n_cached)
+        reply = calls.kept(request, ChatCaptions)
+        if reply is None:
+            reply = calls.fresh(request, ChatCaptions)
+        captions += cleaned(reply, len(batch))
+    return Answers(captions, calls.n_calls, calls.n_cached)
 
 
 def _request(batch: Sequence[Question], seed: int) -> ChatRequest:
@@ -121,22 +107,13 @@ def _request(batch: Sequence[Question], seed: int) -> ChatRequest:
     )
 
 
-def _parsed(reply: str) -> tuple[_Described, ...] | None:
-    try:
-        return ChatCaptions.model_validate_json(reply).neurons
-    except ValidationError:
-        return None
-
-
-def _read(path: Path) -> tuple[_Described, ...] | None:
-    try:
-        return _parsed(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _cleaned(captions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(visible(caption.strip(), one_line=True) for caption in captions))
+def cleaned(reply: ChatCaptions | None, n: int) -> list[tuple[str, ...]]:
+    """Captions of `n` units, escaped, each once; empty for units of which the reply says none."""
+    captions: list[tuple[str, ...]] = []
+    for entry in (reply.neurons if reply is not None else ())[:n]:
+        shown = (visible(caption.strip(), one_line=True) for caption in entry.captions)
+        captions.append(tuple(dict.fromkeys(shown)))
+    return captions + [()] * (n - len(captions))
 
 
 def _json_lines(texts: Sequence[str]) -> str:

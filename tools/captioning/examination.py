@@ -6,8 +6,7 @@ from typing import NamedTuple
 from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, summary_of
 from dragoman.tools.captioning.bar import Bar, random_bar
-from dragoman.tools.captioning.bench import Bench
-from dragoman.tools.captioning.captioner import FIT_SHARE
+from dragoman.tools.captioning.bench import Bench, looked_over
 from dragoman.tools.captioning.causal import N_MATCHED, CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
 from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
@@ -125,14 +124,12 @@ def examine(
 
 
 def _causal_check(context: ToolContext, bench: Bench, effort: Effort) -> CausalCheck:
-    documents = bench.corpus.documents
     peers = peers_of(
         context,
-        # Those that the layer was looked over on.
-        documents[: round(len(documents) * FIT_SHARE)],
+        looked_over(bench.corpus),
         bench.where,
         bench.scan,
         bench.dictionary,
         least=1 + N_MATCHED[effort],
     )
-    return CausalCheck(context, bench.captioner, documents, peers, effort=effort)
+    return CausalCheck(context, bench.captioner, bench.corpus.documents, peers, effort=effort)

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from dragoman.core.errors import ToolError
 from dragoman.tools.subjects.language import LanguageSubject
 
 
@@ -53,9 +52,7 @@ def n_heads(subject: LanguageSubject) -> int:
 
 def heads_of(subject: LanguageSubject, layer: int) -> Heads:
     """The heads of a layer; `ToolError` where they cannot be told apart."""
-    projection = subject.anatomy.blocks[layer].attention_projection
-    if projection is None:
-        raise ToolError(f"the heads of subject {subject.identity.name!r} cannot be told apart")
+    projection = subject.attention_projection(layer)
     weight = projection.get_parameter("weight").detach()
     # GPT-2's projections hold their weight as [d_heads d_model], all others the other way round.
     inward = weight.T if isinstance(projection, nn.Linear) else weight

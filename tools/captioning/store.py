@@ -117,6 +117,14 @@ class ExemplarStore:
             raise UserError(f"{folder}: no exemplar store of this version")
         return cls(folder, manifest)
 
+    @classmethod
+    def finished(cls, folder: Path) -> Self:
+        """The store in `folder`; `UserError` where there is none, or its run was stopped."""
+        store = cls.open(folder)
+        if not store.complete:
+            raise UserError(f"{folder}: this run is not finished; run it again to its end")
+        return store
+
     @property
     def complete(self) -> bool:
         """The whole corpus was read."""
@@ -260,13 +268,11 @@ def merge(folders: Sequence[Path], target: Path) -> ExemplarStore:
     The runs asked the same of the same subject; `UserError` where they did not, or where one of
     them was not finished.
     """
-    stores = [ExemplarStore.open(folder) for folder in folders]
+    stores = [ExemplarStore.finished(folder) for folder in folders]
     if not stores:
         raise UserError("nothing to merge: name at least one store")
     question = stores[0].manifest.question
     for store in stores:
-        if not store.complete:
-            raise UserError(f"{store.folder}: this run is not finished; run it again to its end")
         if store.manifest.question != question:
             differing = [
                 name

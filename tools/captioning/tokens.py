@@ -22,6 +22,10 @@ _LONGEST_AFFIX = 8
 _SENTENCE_END = frozenset(".!?")
 
 
+_DERIVED = frozenset({"columns", "meanings", "stretches"})
+"""Fields of a table that are no columns over its tokens."""
+
+
 class Lexicon:
     """A column of strings by number: few distinct strings stand in many rows."""
 
@@ -161,7 +165,7 @@ class TokenTable:
             **{
                 name: getattr(self, name)[chosen]
                 for name in self.__dataclass_fields__
-                if name not in {"columns", "meanings", "stretches"}
+                if name not in _DERIVED
             },
             meanings=self.meanings,
         )
@@ -171,7 +175,7 @@ class TokenTable:
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)])
             for name in self.__dataclass_fields__
-            if name not in {"columns", "meanings", "stretches"}
+            if name not in _DERIVED
         }
         columns["document"][self.n :] += first
         return TokenTable(**columns, meanings={**other.meanings, **self.meanings})

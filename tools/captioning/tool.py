@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
-from dragoman.tools.captioning import figures
+from dragoman.tools.captioning import figures, whole
 from dragoman.tools.captioning.arguments import (
     CaptionerArgument,
     CorpusArgument,
@@ -22,7 +22,7 @@ from dragoman.tools.captioning.arguments import (
 from dragoman.tools.captioning.assessment import said_of
 from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.corpus import Corpus, read_corpus, sample_corpus
+from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import Choices, choose_all, with_captioning_chat
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
@@ -37,7 +37,7 @@ from dragoman.tools.captioning.units import (
 from dragoman.tools.captioning.vision.chat_proposer import proposers_of
 from dragoman.tools.captioning.vision.local_proposer import local_proposers
 from dragoman.tools.captioning.vision.tool import caption_channels, only_pictures
-from dragoman.tools.captioning.whole import Texts, read_whole
+from dragoman.tools.captioning.whole import Texts
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 
@@ -120,23 +120,32 @@ def texts_of(
     effort: Effort,
     dictionary: SparseDictionary | None,
 ) -> Texts:
-    """`corpus_of`; at full effort a larger corpus of a person's is read whole."""
-    if path is None or effort == "quick":
-        return Texts(corpus_of(context, path, effort))
-    try:
-        file = Path(path).expanduser()
-        return read_whole(context, file, [where], DOCUMENTS[effort], dictionary=dictionary)
-    except UserError as error:
-        raise ToolError(f"corpus: {error}") from None
+    """A person's texts or the subject's own; at full effort a larger corpus is read whole.
+
+    `ToolError` names what is wrong with a file.
+    """
+    return _texts(context, path, [where], effort, entire=effort == "full", dictionary=dictionary)
 
 
 def corpus_of(context: ToolContext, path: str | None, effort: Effort) -> Corpus:
     """A person's first texts, or the subject's own; `ToolError` names what is wrong with a file."""
-    n_documents = DOCUMENTS[effort]
-    if path is None:
-        return sample_corpus(context, n_documents)
+    return _texts(context, path, (), effort, entire=False).corpus
+
+
+def _texts(
+    context: ToolContext,
+    path: str | None,
+    wheres: Sequence[UnitLayer],
+    effort: Effort,
+    *,
+    entire: bool,
+    dictionary: SparseDictionary | None = None,
+) -> Texts:
+    file = None if path is None else Path(path)
     try:
-        return read_corpus(Path(path).expanduser(), context.subject.tokenizer, n_documents)
+        return whole.texts_of(
+            context, file, wheres, DOCUMENTS[effort], entire=entire, dictionary=dictionary
+        )
     except UserError as error:
         raise ToolError(f"corpus: {error}") from None
 

@@ -16,7 +16,13 @@ import numpy as np
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import content_id
 from dragoman.tools.captioning.corpora import FileCorpus, open_corpus
-from dragoman.tools.captioning.corpus import MIN_DOCUMENTS, TOKENS, Corpus, read_corpus
+from dragoman.tools.captioning.corpus import (
+    MIN_DOCUMENTS,
+    TOKENS,
+    Corpus,
+    read_corpus,
+    sample_corpus,
+)
 from dragoman.tools.captioning.describing import table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.parts import Further
@@ -85,6 +91,27 @@ class WholeCorpus:
         return Further(table, read[where], summaries)
 
 
+def texts_of(
+    context: ToolContext,
+    path: Path | None,
+    wheres: Sequence[UnitLayer],
+    n_documents: int,
+    *,
+    entire: bool,
+    dictionary: SparseDictionary | None = None,
+) -> Texts:
+    """A person's texts, or the subject's own; `UserError` names what is wrong with a file.
+
+    Without `entire` the first `n_documents` of a person's count, else all, as of `read_whole`.
+    """
+    if path is None:
+        return Texts(sample_corpus(context, n_documents))
+    file = path.expanduser()
+    if not entire:
+        return Texts(read_corpus(file, context.subject.tokenizer, n_documents))
+    return read_whole(context, file, wheres, n_documents, dictionary=dictionary)
+
+
 def read_whole(
     context: ToolContext,
     path: Path,
@@ -128,10 +155,8 @@ def read_store(
 
     `UserError` where there is none or it is not finished, `ToolError` where it does not fit.
     """
-    store = ExemplarStore.open(folder)
+    store = ExemplarStore.finished(folder)
     question = store.manifest.question
-    if not store.complete:
-        raise UserError(f"{folder}: this pass is not finished; run it again to its end")
     if question.subject_digest != context.subject.identity.digest:
         raise ToolError(
             f"{folder}: holds exemplars of another subject than {context.subject.identity.name!r}"

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from dragoman.core.errors import ToolError
 from dragoman.core.protocols import TokenProbability
@@ -110,14 +110,17 @@ class LanguageSubject:
             case "mlp_act":
                 return self.d_mlp
             case "attn_z":
-                projection = self.anatomy.blocks[site.layer].attention_projection
-                if projection is None:
-                    raise ToolError(
-                        f"the heads of subject {self.identity.name!r} cannot be told apart"
-                    )
-                return projection.get_parameter("weight").numel() // self.d_model
+                weight = self.attention_projection(site.layer).get_parameter("weight")
+                return weight.numel() // self.d_model
             case _:
                 return self.d_model
+
+    def attention_projection(self, layer: int) -> nn.Module:
+        """Maps what all heads found to what attention writes; `ToolError` where none does alone."""
+        projection = self.anatomy.blocks[layer].attention_projection
+        if projection is None:
+            raise ToolError(f"the heads of subject {self.identity.name!r} cannot be told apart")
+        return projection
 
     def check_layer(self, layer: int, name: str = "layer") -> None:
         """`ToolError` unless the subject has that layer."""

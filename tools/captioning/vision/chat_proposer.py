@@ -2,18 +2,12 @@
 
 import base64
 from collections.abc import Sequence
-from itertools import zip_longest
-from pathlib import Path
-
-from pydantic import ValidationError
 
 from dragoman.core.errors import ImagesRefused
-from dragoman.core.escaping import visible
-from dragoman.core.files import write_atomic
 from dragoman.core.protocols import ChatImage, ChatMessage, ChatModel, ChatRequest
-from dragoman.core.records import content_id
 from dragoman.prompts import render
-from dragoman.tools.captioning.chat_proposer import ChatCaptions
+from dragoman.tools.captioning.chat_calls import CountedChat
+from dragoman.tools.captioning.chat_proposer import ChatCaptions, cleaned
 from dragoman.tools.captioning.vision.bench import VisionBench, shown_exemplars
 from dragoman.tools.captioning.vision.describing import Proposer, Suggestions
 from dragoman.tools.captioning.vision.pictures import grid, masked_views
@@ -49,7 +43,7 @@ class ChatEye:
         `ChatError` for a chat model that cannot be reached, as everywhere.
         """
         captions: list[tuple[str, ...]] = []
-        n_calls = n_cached = 0
+        calls = CountedChat(context, self._chat)
         exemplars, images = shown_exemplars(context, bench.images, [bench.layer])
         for start in range(0, len(units), UNITS_A_CALL):
             batch = units[start : start + UNITS_A_CALL]
@@ -59,31 +53,20 @@ class ChatEye:
                 for row in batch
             ]
             request = _request(pictures, context.seed)
-            key = content_id([self._chat.identity.model, request.content_id()])
-            path = context.cache / "chat" / f"{key}.txt"
-            reply = _kept(path)
-            if reply is not None:
-                n_cached += 1
-            elif not self._blind:
-                reply = self._asked(context, request, path)
-                n_calls += 1
-            told = () if reply is None else reply.neurons[: len(batch)]
-            for _, entry in zip_longest(batch, told):
-                captions.append(() if entry is None else _cleaned(entry.captions))
+            reply = calls.kept(request, ChatCaptions)
+            if reply is None and not self._blind:
+                reply = self._asked(calls, request)
+            captions += cleaned(reply, len(batch))
         n_failed = sum(not each for each in captions)
-        return Suggestions(captions, n_calls, n_cached, n_failed)
+        return Suggestions(captions, calls.n_calls, calls.n_cached, n_failed)
 
-    def _asked(self, context: ToolContext, request: ChatRequest, path: Path) -> ChatCaptions | None:
+    def _asked(self, calls: CountedChat, request: ChatRequest) -> ChatCaptions | None:
         try:
-            text = self._chat.complete(request, cancelled=context.cancelled).text
+            return calls.fresh(request, ChatCaptions)
         except ImagesRefused:
             # It will not see the next one either.
             self._blind = True
             return None
-        reply = _parsed(text)
-        if reply is not None:
-            write_atomic(path, text)
-        return reply
 
 
 def _request(pictures: Sequence[bytes], seed: int) -> ChatRequest:
@@ -106,21 +89,3 @@ def _request(pictures: Sequence[bytes], seed: int) -> ChatRequest:
         max_tokens=_TOKENS_A_UNIT * n + 16,
         seed=seed,
     )
-
-
-def _kept(path: Path) -> ChatCaptions | None:
-    try:
-        return _parsed(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _parsed(text: str) -> ChatCaptions | None:
-    try:
-        return ChatCaptions.model_validate_json(text)
-    except ValidationError:
-        return None
-
-
-def _cleaned(captions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(visible(caption.strip(), one_line=True) for caption in captions))
