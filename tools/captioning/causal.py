@@ -13,15 +13,15 @@ how many nats the unit makes its target likelier.
 The control is exact: other units of the layer, nearest in density and in the norm of what they
 write, are moved by as much at the same tokens. So what is left to tell them apart is the direction
 in which each writes. Of heads, of which a layer has few, those of the nearest layers take part too:
-the direction in which they write at the token is tried in the layer that is asked about. The test
-is two-sided, since a unit may promote its target or suppress it: the p-value is the rank of the
-unit's effect among the matched units', by size.
+the direction in which they write at the token is tried in the layer that is asked about. The second
+control is of named tokens: what the unit does to words that the caption does not name
+(`word_sets.py`, `causal_effects.py`). The test is two-sided, since a unit may promote its target or
+suppress it.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,16 +32,16 @@ from torch import Tensor
 
 from dragoman.core.records import JsonObject, Measurement, Site
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.causal_effects import Effects
+from dragoman.tools.captioning.causal_effects import Effects, strengths
 from dragoman.tools.captioning.levers import Lever
 from dragoman.tools.captioning.parts import Part
 from dragoman.tools.captioning.peers import Peers
-from dragoman.tools.captioning.predicates import Predicate, holds
-from dragoman.tools.captioning.tokens import TokenTable, token_table
+from dragoman.tools.captioning.predicates import Predicate
+from dragoman.tools.captioning.word_sets import named_tokens, unrelated_sets
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
 from dragoman.tools.subjects.hooks import Edit
-from dragoman.tools.subjects.language import Batch, LanguageSubject
+from dragoman.tools.subjects.language import Batch
 from dragoman.tools.subjects.resuming import output_shapes, resuming
 
 Intervention: TypeAlias = Literal["mean", "zero", "amplify"]
@@ -56,8 +56,6 @@ _BEFORE, _AFTER = 32, 4
 """Tokens of text before a peak, and tokens from the peak on at which units are changed."""
 _ROWS = 96
 """Contexts in one forward pass, which bounds the memory of their logits."""
-_NAMEABLE = 0.5
-"""A predicate that holds of more of the vocabulary than this names nothing."""
 
 
 class Causes(NamedTuple):
@@ -68,6 +66,27 @@ class Causes(NamedTuple):
     controls: tuple[Measurement, ...]
     """The other interventions and the other target."""
     output: JsonObject
+
+
+class Answers(NamedTuple):
+    """Log-probabilities in nats of what may follow, each of units being moved, or effects on them.
+
+    As effects: by how many nats each unit makes it likelier, the unit that is asked about first.
+    """
+
+    continuation: Float[ndarray, "units contexts"]
+    """Of the tokens that really follow: their mean."""
+    sets: Float[ndarray, "sets units contexts"]
+    """Of sets of tokens, right after the peak."""
+
+    def on_what_follows(self) -> Effects:
+        """Of effects: those on the tokens that really follow."""
+        return Effects(self.continuation[0], self.continuation[1:])
+
+    def on_set(self, number: int, others: Sequence[int]) -> Effects:
+        """Of effects: those on one of the sets, beside those on `others`."""
+        own = self.sets[number]
+        return Effects(own[0], own[1:], strengths(self.sets[list(others)]))
 
 
 class Spots(NamedTuple):
@@ -119,8 +138,9 @@ class CausalCheck:
     def check(self, column: int, unit: int, predicate: Predicate | None) -> Causes | None:
         """`causal_effect` and its variants for `unit`, the captioner's `column`.
 
-        None with too few texts or like units. `causal_effect` is of ablation to the mean, on the
-        tokens that the caption names or, where it names none, on those that really follow.
+        None with too few texts or like units, or no other words. `causal_effect` is of ablation to
+        the mean, on the tokens that the caption names or, where it names none, on those that really
+        follow.
         """
         captioner = self._captioner
         active = self._spots(column, active=True)
@@ -128,61 +148,73 @@ class CausalCheck:
         matched = self._peers.matched(unit)[: N_MATCHED[self._effort]]
         if active is None or silent is None or len(matched) < _FEWEST_MATCHED:
             return None
-        named = self.named(predicate)
+        named = named_tokens(self._subject, predicate)
+        sets = None if named is None else np.vstack([named, unrelated_sets(self._subject, named)])
         levels = {
             "mean": float(captioner.fit.activations[:, column].mean()),
             "zero": 0.0,
             "amplify": float(np.mean([each.activation for each, _ in captioner.exemplars(column)])),
         }
-        target: Target = "continuation" if named is None else "named"
-        lever, among = Lever(self._peers.own, unit), self._peers.described("units")
-        scope = f"unit {lever.name}"
+        aims: list[Target] = ["continuation"] if sets is None else ["named", "continuation"]
+        lever = Lever(self._peers.own, unit)
         made: dict[str, Measurement] = {}
         output: dict[str, JsonValue] = {
-            "target": target,
+            "target": aims[0],
             "n_named_tokens": 0 if named is None else int(named.sum()),
             "n_matched": len(matched),
         }
         for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
             if intervention != "mean" and self._effort == "quick":
                 break
-            effects = self._effects(spots, lever, matched, levels[intervention], named)
-            for aim, found in effects.items():
+            changed = self._changed(spots, lever, matched, levels[intervention], sets)
+            for aim in aims:
+                if (intervention, aim) == ("amplify", "continuation"):
+                    continue  # what follows a silent token is nothing that the unit foretells
+                if aim == "continuation":
+                    effects = changed.on_what_follows()
+                else:
+                    effects = changed.on_set(0, range(1, len(changed.sets)))
+                if effects.elsewhere is not None and not len(effects.elsewhere):
+                    return None
                 if intervention == "amplify":
-                    if aim == "continuation":
-                        continue  # what follows a silent token is nothing that the unit foretells
                     # Raising the unit adds what ablation takes away.
-                    found = Effects(-found.own, -found.matched)
-                primary = intervention == "mean" and aim == target
+                    effects = effects._replace(own=-effects.own, matched=-effects.matched)
+                primary = (intervention, aim) == ("mean", aims[0])
                 metric = "causal_effect" if primary else f"causal_effect_{intervention}_{aim}"
-                made[metric] = found.measurement(metric, scope, self._context.seed, among)
-                output[metric] = {
-                    "effect_nats": round(found.mean, 5),
-                    "p": round(found.p_value, 4),
-                }
+                made[metric] = effects.measurement(
+                    metric,
+                    f"unit {lever.name}",
+                    self._context.seed,
+                    like=self._peers.described("units"),
+                    targets="other sets of words",
+                )
+                output[metric] = effects.output
         effect = made.pop("causal_effect")
         return Causes(effect, tuple(made.values()), output)
 
-    def named(self, predicate: Predicate | None) -> Bool[ndarray, " d_vocab"] | None:
-        """The tokens of which a predicate holds; None where it names none, or nearly all."""
-        if predicate is None:
+    def ablated(
+        self, column: int, unit: int, sets: Bool[ndarray, "sets d_vocab"]
+    ) -> Answers | None:
+        """What setting `unit`, the captioner's `column`, to its mean does to sets of tokens.
+
+        Effects as in `check`, of any sets; None with too few texts or like units.
+        """
+        matched = self._peers.matched(unit)[: N_MATCHED[self._effort]]
+        active = self._spots(column, active=True)
+        if active is None or len(matched) < _FEWEST_MATCHED:
             return None
-        table = vocabulary_table(self._subject)
-        chosen = np.zeros(self._subject.d_vocab, dtype=bool)
-        chosen[table.document[holds(predicate, table)]] = True
-        # Hardly any two units are said to name the same: what each adds is not kept.
-        table.columns.clear()
-        return chosen if 0 < chosen.mean() < _NAMEABLE else None
+        level = float(self._captioner.fit.activations[:, column].mean())
+        return self._changed(active, Lever(self._peers.own, unit), matched, level, sets)
 
     @torch.no_grad()
-    def _effects(
+    def _changed(
         self,
         spots: Spots,
         own: Lever,
         matched: Sequence[Lever],
         level: float,
-        named: Bool[ndarray, " d_vocab"] | None,
-    ) -> dict[Target, Effects]:
+        sets: Bool[ndarray, "sets d_vocab"] | None,
+    ) -> Answers:
         """Effects of setting a unit to `level`, and of moving each matched unit by as much.
 
         Matched units are moved where the unit is, also those of another layer: what a change does
@@ -196,32 +228,29 @@ class CausalCheck:
         units = [own, *matched]
         sites = dict.fromkeys((resid, *(each.levers.site for each in units)))
         with self._subject.capture(list(sites)) as taken, output_shapes(below) as shapes:
-            clean = self._scores(spots, past, None, named)
+            clean = self._answers(spots, past, None, sets)
         change = level - own.levers.read(taken[own.levers.site])[..., own.unit]
-        rows: dict[Target, list[Float[ndarray, "units contexts"]]] = {aim: [] for aim in clean}
+        moved: list[Answers] = []
         # Several units a pass: the weights are read from memory once for all of them.
         at_once = max(1, _ROWS // len(change))
         for start in range(0, len(units), at_once):
             self._context.step(start, len(units), f"checking what unit {own.name} causes")
             move = _Move(at, units[start : start + at_once], change, taken)
             with resuming(below, shapes, taken[resid].repeat(len(move.units), 1, 1)):
-                moved = self._scores(spots, past, move, named)
-            for aim, scores in moved.items():
-                rows[aim].append(clean[aim] - scores)
-        found = {aim: np.concatenate(parts) for aim, parts in rows.items()}
-        return {aim: Effects(effects[0], effects[1:]) for aim, effects in found.items()}
+                moved.append(self._answers(spots, past, move, sets))
+        return Answers(
+            clean.continuation - np.concatenate([each.continuation for each in moved]),
+            clean.sets - np.concatenate([each.sets for each in moved], axis=1),
+        )
 
-    def _scores(
+    def _answers(
         self,
         spots: Spots,
         past: Any,
         move: _Move | None,
-        named: Bool[ndarray, " d_vocab"] | None,
-    ) -> dict[Target, Float[ndarray, "units contexts"]]:
-        """Log-probability of each target, in nats (of the continuation: a token).
-
-        One row for each unit that is moved, or a single one where none is.
-        """
+        sets: Bool[ndarray, "sets d_vocab"] | None,
+    ) -> Answers:
+        """One row for each unit that is moved, or a single one where none is."""
         count, (n_contexts, suffix) = 1 if move is None else len(move.units), spots.ids.shape
         mask = torch.cat([spots.before.mask, torch.ones_like(spots.ids)], dim=1)
         steps = torch.arange(1, suffix + 1, device=spots.ids.device)
@@ -238,15 +267,11 @@ class CausalCheck:
         )
         log_probs: Float[Tensor, "rows suffix d_vocab"] = output.logits.log_softmax(-1)
         follow = spots.follow.repeat(count, 1)[..., None]
-        targets: dict[Target, Tensor] = {
-            "continuation": log_probs.gather(-1, follow)[..., 0].double().mean(-1)
-        }
-        if named is not None:
-            chosen = torch.from_numpy(named).to(log_probs.device)
-            targets["named"] = log_probs[:, 0, chosen].double().logsumexp(-1)
-        return {
-            aim: values.view(count, n_contexts).cpu().numpy() for aim, values in targets.items()
-        }
+        continuation = log_probs.gather(-1, follow)[..., 0].double().mean(-1)
+        return Answers(
+            continuation.view(count, n_contexts).cpu().numpy(),
+            _log_sums(log_probs[:, 0], sets).reshape(-1, count, n_contexts),
+        )
 
     def _spots(self, column: int, *, active: bool) -> Spots | None:
         """One place a held-out document: its highest active token, or a random silent one."""
@@ -285,23 +310,16 @@ class CausalCheck:
         )
 
 
-def vocabulary_table(subject: LanguageSubject) -> TokenTable:
-    """Each token of the vocabulary as a text of its own; document numbers are token ids.
-
-    Made once for a subject: it takes seconds, and a batch asks for it group by group.
-    """
-    table = _VOCABULARIES.get(subject)
-    if table is None:
-        special = set(subject.tokenizer.all_special_ids)
-        texts = [
-            "" if token in special else subject.token_text(token)
-            for token in range(subject.d_vocab)
-        ]
-        table = _VOCABULARIES[subject] = token_table(texts, subject.tokenizer)
-    return table
-
-
-_VOCABULARIES: WeakKeyDictionary[LanguageSubject, TokenTable] = WeakKeyDictionary()
+def _log_sums(
+    log_probs: Float[Tensor, "rows d_vocab"], sets: Bool[ndarray, "sets d_vocab"] | None
+) -> Float[ndarray, "sets rows"]:
+    """Log-probability of each set of tokens."""
+    if sets is None:
+        return np.zeros((0, len(log_probs)))
+    # Few of all pairs are members: as a sparse product this is hardly work.
+    members = torch.from_numpy(sets).to_sparse().to(log_probs.device, torch.float64)
+    sums: ndarray = torch.sparse.mm(members, log_probs.double().exp().T).log().cpu().numpy()
+    return sums
 
 
 def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:

@@ -8,15 +8,16 @@ import torch
 
 from dragoman.core.records import Site
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.causal import CausalCheck, _Move, vocabulary_table
-from dragoman.tools.captioning.causal_effects import Effects
+from dragoman.tools.captioning.causal import CausalCheck, _Move
+from dragoman.tools.captioning.causal_effects import Effects, strengths
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.levers import Components, Latents, Lever, levers_of, output_norms
 from dragoman.tools.captioning.neighbours import scan_layer
 from dragoman.tools.captioning.peers import Peers, peers_of
-from dragoman.tools.captioning.predicates import Not, Predicate, Word, either
+from dragoman.tools.captioning.predicates import Predicate, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
+from dragoman.tools.captioning.word_sets import word_sets
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.planted import plant
@@ -135,23 +136,13 @@ def test_a_caption_that_names_nothing_is_tested_on_what_follows(lab):
     assert {each.metric for each in causes.controls} == {"causal_effect_zero_continuation"}
 
 
-def test_named_tokens_are_those_of_which_the_predicate_holds(lab):
-    check, _, subject, _, names, _ = lab
-    chosen = np.flatnonzero(check.named(_words(names["months"].words)))
-    named = {subject.token_text(int(token)).strip() for token in chosen}
-    assert named == {*names["months"].words, "may"}
-    assert check.named(Not(of=Word(word="nonesuch"))) is None
-    assert check.named(Word(word="nonesuch")) is None
-    assert not vocabulary_table(subject).columns
-
-
 def test_a_move_by_nothing_changes_nothing(lab):
     check, units, *_ = lab
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    clean = check._scores(spots, past, None, None)["continuation"]
+    clean = check._answers(spots, past, None, None).continuation
     still = _move(check, [units[ACTOR], units[DECOY]], torch.zeros(spots.ids.shape))
-    same = check._scores(spots, past, still, None)["continuation"]
+    same = check._answers(spots, past, still, None).continuation
     assert same == pytest.approx(np.concatenate([clean, clean]), abs=1e-5)
 
 
@@ -160,9 +151,9 @@ def test_units_moved_in_one_pass_do_not_mix(lab):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     change = torch.full(spots.ids.shape, 0.7)
-    both = check._scores(spots, past, _move(check, units[:2], change), None)["continuation"]
+    both = check._answers(spots, past, _move(check, units[:2], change), None).continuation
     for row, unit in enumerate(units[:2]):
-        alone = check._scores(spots, past, _move(check, [unit], change), None)["continuation"]
+        alone = check._answers(spots, past, _move(check, [unit], change), None).continuation
         assert both[row] == pytest.approx(alone[0], abs=1e-5)
     assert np.abs(both[0] - both[1]).max() > 1e-3
 
@@ -173,13 +164,13 @@ def test_passes_that_start_at_the_layer_give_what_whole_passes_give(lab):
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     with subject.capture([check._peers.own.site]) as taken:
-        clean = check._scores(spots, past, None, None)["continuation"]
+        clean = check._answers(spots, past, None, None).continuation
     change = 0.3 - taken[check._peers.own.site][..., units[ACTOR]]
-    whole = check._scores(spots, past, _move(check, units[:3], change), None)["continuation"]
+    whole = check._answers(spots, past, _move(check, units[:3], change), None).continuation
     with pass_counts(subject) as counts:
         own, *matched = [Lever(check._peers.own, unit) for unit in units[:3]]
-        found = check._effects(spots, own, matched, 0.3, None)["continuation"]
-    assert np.vstack([found.own, found.matched]) == pytest.approx(clean - whole, abs=1e-5)
+        found = check._changed(spots, own, matched, 0.3, None).continuation
+    assert found == pytest.approx(clean - whole, abs=1e-5)
     # The texts before the spots, the clean pass, and no more of the blocks below the units'.
     assert counts[0] == 2
     assert counts[truth.unit_layer] > 2
@@ -205,7 +196,7 @@ def test_the_scores_are_those_of_a_whole_forward_pass(lab):
     check, _, subject, *_ = lab
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    cached = check._scores(spots, past, None, None)["continuation"][0]
+    cached = check._answers(spots, past, None, None).continuation[0]
     for row in (0, 3):
         before = spots.before.ids[row][spots.before.mask[row] == 1].tolist()
         written = [*before, *spots.ids[row].tolist(), int(spots.follow[row, -1])]
@@ -266,9 +257,9 @@ def test_latents_that_stand_for_neurons_do_what_these_do(lab, latents):
     spots = check._spots(ACTOR, active=True)
     past = check._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     change = torch.full(spots.ids.shape, -0.6)
-    neurons = check._scores(spots, past, _move(check, units[:3], change), None)
-    same = latents._scores(spots, past, _move(latents, units[:3], change), None)
-    assert same["continuation"] == pytest.approx(neurons["continuation"], abs=1e-5)
+    neurons = check._answers(spots, past, _move(check, units[:3], change), None)
+    same = latents._answers(spots, past, _move(latents, units[:3], change), None)
+    assert same.continuation == pytest.approx(neurons.continuation, abs=1e-5)
     causes = latents.check(ACTOR, units[ACTOR], _words(promoted))
     assert causes.effect.ci95[0] > causes.effect.baseline
     assert causes.effect.scope == f"unit latent.{check._peers.own.where.layer}.{units[ACTOR]}"
@@ -284,7 +275,7 @@ def test_a_component_of_the_stream_is_moved_along_itself(lab):
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
     with subject.capture([levers.site]) as taken:
-        clean = check._scores(spots, past, None, None)["continuation"]
+        clean = check._answers(spots, past, None, None).continuation
     change = 0.3 - taken[levers.site][..., 2]
 
     def moved(activations):
@@ -293,11 +284,11 @@ def test_a_component_of_the_stream_is_moved_along_itself(lab):
         return raised
 
     with subject.editing([Edit(levers.site, moved)]):
-        by_hand = check._scores(spots, past, None, None)["continuation"]
+        by_hand = check._answers(spots, past, None, None).continuation
     own, other = Lever(levers, 2), Lever(levers, 3)
-    found = resid._effects(spots, own, [other], 0.3, None)["continuation"]
-    assert found.own == pytest.approx((clean - by_hand)[0], abs=1e-5)
-    assert np.abs(found.own - found.matched[0]).max() > 1e-4
+    found = resid._changed(spots, own, [other], 0.3, None).continuation
+    assert found[0] == pytest.approx((clean - by_hand)[0], abs=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
 def test_with_few_like_units_no_rank_means_anything(lab):
@@ -312,13 +303,6 @@ def test_with_few_like_units_no_rank_means_anything(lab):
         check._context, check._captioner, check._documents, Fewer(*check._peers), effort="quick"
     )
     assert alone.check(ACTOR, units[ACTOR], _words(promoted)) is None
-
-
-def test_the_vocabulary_is_read_token_by_token(tiny_subject):
-    table = vocabulary_table(tiny_subject)
-    capital = table.document[table.written == "capital"]
-    assert all("capital" in tiny_subject.token_text(int(token)) for token in capital)
-    assert vocabulary_table(tiny_subject) is table
 
 
 def test_p_values_are_ranks_by_size():
@@ -337,3 +321,68 @@ def test_an_effect_above_the_bar_has_a_small_p():
         above = Effects(np.full(6, effects.bar + 1e-9), matched)
         assert above.p_value <= 0.05
         assert (sizes > effects.bar).sum() <= 0.05 * (count + 1) - 1 + 1e-9 or count == 20
+
+
+def test_a_set_has_the_probability_of_its_tokens(lab):
+    check, _, subject, *_ = lab
+    spots = check._spots(ACTOR, active=True)
+    past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+    sets = word_sets(subject)
+    answers = check._answers(spots, past, None, sets)
+    assert answers.sets.shape == (len(sets), 1, len(spots.ids))
+    for row in (0, 3):
+        before = spots.before.ids[row][spots.before.mask[row] == 1].tolist()
+        logits = subject.model(input_ids=torch.tensor([[*before, int(spots.ids[row, 0])]])).logits
+        log_probs = logits[0, -1].double().log_softmax(-1)
+        by_hand = [float(log_probs[torch.from_numpy(chosen)].logsumexp(-1)) for chosen in sets]
+        assert answers.sets[:, 0, row] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_a_unit_that_stirs_up_all_words_is_no_cause_of_any(lab):
+    check, units, subject, truth, _, promoted = lab
+    down = subject.anatomy.blocks[truth.unit_layer].down_projection.weight
+    before = down.detach().clone()
+    unembedding = subject.model.get_output_embeddings().weight.detach()
+    # It opposes what all tokens but the document's have in common, and does that strongly.
+    common = unembedding - unembedding.mean(0)
+    *_, axis = torch.linalg.svd(common, full_matrices=False)
+    with torch.no_grad():
+        down[:, units[ACTOR]] = 3 * axis[0] / axis[0].norm()
+    try:
+        found = check.check(ACTOR, units[ACTOR], _words(promoted))
+    finally:
+        with torch.no_grad():
+            down.copy_(before)
+    told = found.output["causal_effect"]
+    assert found.output["n_named_tokens"] == len(promoted)
+    assert found.effect.ci95[0] > told["bar_of_units_nats"]
+    assert told["n_other_targets"] >= 80
+    assert not found.effect.ci95[0] > found.effect.baseline
+    assert found.effect.baseline == pytest.approx(told["bar_of_targets_nats"], abs=1e-5)
+
+
+def test_effects_elsewhere_are_in_units_of_what_like_units_do():
+    effects = np.zeros((4, 21, 3))
+    effects[0, 0], effects[0, 1], effects[0, 2] = 1.0, -0.5, 0.25
+    effects[1, 0], effects[1, 1] = -0.2, 0.4
+    effects[2, 0] = 1.0  # no other unit changes it
+    effects[3, :, 1] = np.nan
+    assert strengths(effects) == pytest.approx([2.0, 0.5])
+
+
+def test_an_effect_has_to_exceed_those_elsewhere_too():
+    matched = np.linspace(-0.1, 0.1, 20)[:, None]
+    own = np.array([0.5])
+    strong, weak = np.linspace(0, 20, 99), np.linspace(0, 1, 99)
+    assert Effects(own, matched).p_value == pytest.approx(1 / 21)
+    assert Effects(own, matched, weak).p_value == pytest.approx(1 / 21)
+    assert Effects(own, matched, weak).bar == Effects(own, matched).bar
+    among = Effects(own, matched, strong)
+    assert among.p_value == pytest.approx((1 + (strong >= 5).sum()) / 100)
+    assert among.bar == pytest.approx(0.1 * np.sort(strong)[-5])
+    above = among._replace(own=np.array([among.bar + 1e-9]))
+    assert above.p_value <= 0.05
+    # With few of them, it has to exceed each.
+    few = Effects(own, matched, np.array([4.0, 1.0]))
+    assert few.bar == pytest.approx(0.4)
+    assert few.p_value == pytest.approx(1 / 3)

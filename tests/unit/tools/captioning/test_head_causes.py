@@ -49,7 +49,8 @@ def test_what_a_head_promotes_is_found(lab, head_lab, predicate):
     assert causes.effect.scope == f"unit head.2.{head_lab.head}"
     assert causes.effect.control == (
         "what one in twenty matched heads of layers 1 to 3 exceeds, "
-        "each moved by as much in the same place"
+        "each moved by as much in the same place; or, where that is more, "
+        "what the unit itself does to one in twenty other sets of words"
     )
 
 
@@ -147,10 +148,9 @@ def test_heads_of_other_layers_are_tried_where_the_head_writes(lab, head_lab):
         Lever(by_layer[layer], head) for layer, head in ((2, head_lab.head), (3, 1), (1, 4), (2, 0))
     ]
     with subject.capture([each.site for each in by_layer.values()]) as taken:
-        clean = lab._scores(spots, past, None, None)["continuation"][0]
+        clean = lab._answers(spots, past, None, None).continuation[0]
     change = 0.3 - own.levers.read(taken[own.levers.site])[..., own.unit]
-    found = lab._effects(spots, own, matched, 0.3, None)["continuation"]
-    effects = [found.own, *found.matched]
+    effects = lab._changed(spots, own, matched, 0.3, None).continuation
     for (levers, unit), effect in zip((own, *matched), effects, strict=True):
         z = taken[levers.site][..., unit * 8 : unit * 8 + 8]
         layer = levers.where.layer
@@ -162,7 +162,7 @@ def test_heads_of_other_layers_are_tried_where_the_head_writes(lab, head_lab):
             return activations + added
 
         with subject.editing([Edit(Site(layer=2, kind="attn_out"), moved)]):
-            by_hand = lab._scores(spots, past, None, None)["continuation"][0]
+            by_hand = lab._answers(spots, past, None, None).continuation[0]
         assert effect == pytest.approx(clean - by_hand, abs=1e-5)
         assert np.abs(effect).max() > 1e-4
 

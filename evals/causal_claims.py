@@ -1,0 +1,237 @@
+"""How often is a unit said to cause what it does not, and how often what it does?
+
+    python -m dragoman.evals.causal_claims --out docs/evals/causal_claims.md
+
+Units are drawn with a fixed seed and captioned by the predicate search. What each does to the words
+that captions of *other* units name should not be claimed of it: the rate at which it is, is the
+check's rate of false claims. What it does to *its own words*, those of which the vector that it
+writes has most (read through the final norm and the unembedding), should be: of the last layer that
+is certain, since nothing stands between, and the further up a layer is the less it needs to hold.
+Heads write another vector at each token, so that they have no such words.
+
+Both are counted with both controls of the check, and with that of like units alone. Rows are kept
+as they are made, so that a run that was stopped goes on.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from numpy import ndarray
+
+from dragoman.core.records import content_id
+from dragoman.core.settings import load_settings
+from dragoman.evals.causal_claims_table import Counts, Row, render
+from dragoman.evals.rows import complete, kept_rows, read_rows
+from dragoman.evals.telling import publish
+from dragoman.tools.captioning.bench import lay_out, looked_over
+from dragoman.tools.captioning.causal import N_MATCHED, Answers, CausalCheck
+from dragoman.tools.captioning.corpus import Corpus, sample_corpus
+from dragoman.tools.captioning.describing import choose_all
+from dragoman.tools.captioning.heads import n_heads
+from dragoman.tools.captioning.peers import peers_of
+from dragoman.tools.captioning.rows import unit_name
+from dragoman.tools.captioning.units import UnitKind, UnitLayer
+from dragoman.tools.captioning.word_sets import named_tokens, related, word_sets
+from dragoman.tools.context import ToolContext
+from dragoman.tools.registry import Effort, tools_digest
+from dragoman.tools.subjects.packaged import load_smollm2
+
+SEED = 0
+LAYERS: Mapping[UnitKind, tuple[int, ...]] = {
+    "mlp": (2, 12, 25, 28, 29),
+    "resid": (12, 29),
+    "head": (0, 3, 10, 16, 25, 29),
+}
+N_UNITS, N_DOCUMENTS = 24, 200
+OWN_WORDS = 10
+
+
+class Captioned(NamedTuple):
+    """The units of a layer, and what their captions name."""
+
+    check: CausalCheck
+    units: tuple[int, ...]
+    named: tuple[Bool[ndarray, " d_vocab"] | None, ...]
+
+
+class Study:
+    """The drawn units on their texts."""
+
+    def __init__(
+        self, context: ToolContext, corpus: Corpus, *, n_units: int, effort: Effort
+    ) -> None:
+        self.context, self.corpus, self._effort = context, corpus, effort
+        self.units: dict[str, tuple[UnitLayer, int]] = {}
+        """By name."""
+        self._drawn: dict[UnitLayer, tuple[int, ...]] = {}
+        widths: dict[UnitKind, int] = {
+            "mlp": context.subject.d_mlp,
+            "resid": context.subject.d_model,
+            "head": n_heads(context.subject),
+        }
+        for kind, layers in LAYERS.items():
+            for layer in layers:
+                where = UnitLayer(kind=kind, layer=layer)
+                order = np.random.default_rng([SEED, layer]).permutation(widths[kind])
+                drawn = self._drawn[where] = tuple(int(each) for each in order[:n_units])
+                self.units |= {unit_name(kind, layer, unit): (where, unit) for unit in drawn}
+        self.made = content_id(
+            [
+                tools_digest(),
+                context.subject.identity.digest,
+                content_id(list(corpus.documents)),
+                n_units,
+                effort,
+                SEED,
+            ]
+        )
+        # Rows are made layer by layer; what a layer takes need not be kept for the next.
+        self._captioned = lru_cache(maxsize=1)(self._caption)
+
+    def row(self, name: str) -> Row:
+        """What is claimed of one unit."""
+        where, unit = self.units[name]
+        layer = self._captioned(where)
+        column = layer.units.index(unit)
+        own = self._own_words(where, unit)
+        others = [
+            each
+            for place, each in enumerate(layer.named)
+            if place != column and each is not None and not _akin(each, layer.named[column])
+        ]
+        targets = others if own is None else [*others, own]
+        controls = word_sets(self.context.subject)
+        changed = layer.check.ablated(column, unit, np.vstack([*targets, controls]))
+        counted = [
+            _claims(changed, place, len(targets) + np.flatnonzero(~related(controls, target)))
+            for place, target in enumerate(targets)
+            if changed is not None
+        ]
+        n_others = len(others) if changed is not None else 0
+        return Row(
+            made=self.made,
+            kind=where.kind,
+            layer=where.layer,
+            unit=name,
+            others=_sum(counted[:n_others]),
+            own=_sum(counted[n_others:]) if counted[n_others:] else None,
+        )
+
+    def _caption(self, where: UnitLayer) -> Captioned:
+        units = self._drawn[where]
+        bench = lay_out(self.context, where, units, (), self.corpus)
+        names = [unit_name(where.kind, where.layer, unit) for unit in units]
+        chosen = choose_all(self.context, bench.captioner, names).chosen
+        peers = peers_of(
+            self.context,
+            looked_over(self.corpus),
+            where,
+            bench.scan,
+            least=1 + N_MATCHED[self._effort],
+        )
+        documents = self.corpus.documents
+        check = CausalCheck(self.context, bench.captioner, documents, peers, effort=self._effort)
+        said = [None if each is None else each.candidate.predicate for each in chosen]
+        named = tuple(named_tokens(self.context.subject, each) for each in said)
+        return Captioned(check, units, named)
+
+    @torch.no_grad()
+    def _own_words(self, where: UnitLayer, unit: int) -> Bool[ndarray, " d_vocab"] | None:
+        subject = self.context.subject
+        match where.kind:
+            case "mlp":
+                weight = subject.anatomy.blocks[where.layer].down_projection.weight
+                written = weight[:, unit]
+            case "resid":
+                written = torch.eye(subject.d_model)[unit]
+            case _:
+                return None
+        most = subject.decode(written[None])[0].topk(OWN_WORDS).indices
+        words = np.zeros(subject.d_vocab, bool)
+        words[most.cpu().numpy()] = True
+        return words
+
+
+def _akin(named: Bool[ndarray, " d_vocab"], own: Bool[ndarray, " d_vocab"] | None) -> bool:
+    """A unit may well act on what its own caption names as well."""
+    return own is not None and bool(related(named[None], own)[0])
+
+
+def _claims(changed: Answers, number: int, others: Sequence[int]) -> Counts:
+    effects = changed.on_set(number, others)
+    low = effects.measurement("causal_effect", "", SEED).ci95[0]
+    alone = effects._replace(elsewhere=None)
+    return Counts(
+        n=1,
+        claimed=int(low > effects.bar),
+        claimed_by_units=int(low > alone.bar),
+        p=int(effects.p_value <= 0.05),
+        p_by_units=int(alone.p_value <= 0.05),
+    )
+
+
+def _sum(counted: Sequence[Counts]) -> Counts:
+    fields = Counts.model_fields
+    return Counts(**{name: sum(int(getattr(each, name)) for each in counted) for name in fields})
+
+
+def introduction(study: Study, n_units: int, effort: Effort) -> str:
+    """What the page says before its table."""
+    subject = study.context.subject
+    return f"""# What units are said to cause
+
+`{subject.identity.name}`, {study.corpus.description}; {n_units} units a layer (or all that it has),
+seed {SEED}, ablation to the mean, effort {effort}, {len(word_sets(subject))} other sets of words.
+
+*Cases*: a unit and what the caption of another unit of its layer names. None of
+these should be claimed; *own words*, of which a unit writes most, should be. *Claimed*: the whole
+95% interval over contexts lies above the bar. *One control*: the bar of like units alone; else it
+has to lie above what the unit does to one in twenty other sets of words too. Intervals are over
+units, since the words of one are no many samples."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the rows that are lacking, and the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dragoman.evals.causal_claims",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--units", type=int, default=N_UNITS, help="of each layer")
+    parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
+    parser.add_argument("--effort", choices=("quick", "full"), default="quick")
+    parser.add_argument("--rows", type=Path, help="jsonl file of the rows")
+    parser.add_argument("--table-only", action="store_true", help="make no rows")
+    parser.add_argument("--out", type=Path, help="write the page to this Markdown file")
+    options = parser.parse_args(arguments)
+    settings = load_settings()
+    context = ToolContext(
+        load_smollm2(settings.weights_folder),
+        SEED,
+        settings.home,
+        settings.artifacts_folder,
+        settings.cache_folder,
+        weights=settings.weights_folder,
+    )
+    corpus = sample_corpus(context, options.documents)
+    study = Study(context, corpus, n_units=options.units, effort=options.effort)
+    path = options.rows or kept_rows("causal_claims", settings)
+    rows = complete(
+        {name: partial(study.row, name) for name in study.units},
+        [row for row in read_rows(path, Row) if row.made == study.made],
+        path,
+        table_only=options.table_only,
+    )
+    publish(render(rows, introduction(study, options.units, options.effort)), options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
