@@ -3,8 +3,8 @@
     python -m dragoman.evals.causal_claims --out docs/evals/causal_claims.md
 
 Units are drawn with a fixed seed and captioned by the predicate search. What each does to the words
-that captions of *other* units name should not be claimed of it: the rate at which it is, is the
-check's rate of false claims. What it does to *its own words*, those of which the vector that it
+that captions of *other* units name, and that are none of its own, should not be claimed of it: the
+rate at which it is, is the check's rate of false claims. What it does to *its own words*, those of which the vector that it
 writes has most (read through the final norm and the unembedding), should be: of the last layer that
 is certain, since nothing stands between, and the further up a layer is the less it needs to hold.
 Heads write another vector at each token, so that they have no such words.
@@ -104,13 +104,18 @@ class Study:
         others = [
             each
             for place, each in enumerate(layer.named)
-            if place != column and each is not None and not _akin(each, layer.named[column])
+            if place != column
+            and each is not None
+            and not _akin(each, layer.named[column])
+            and not _akin(each, own)
         ]
         targets = others if own is None else [*others, own]
         controls = word_sets(self.context.subject)
         changed = layer.check.ablated(column, unit, np.vstack([*targets, controls]))
         counted = [
-            _claims(changed, place, len(targets) + np.flatnonzero(~related(controls, target)))
+            _claims(
+                changed, place, len(targets) + np.flatnonzero(~related(controls, target)).tolist()
+            )
             for place, target in enumerate(targets)
             if changed is not None
         ]
@@ -147,8 +152,8 @@ class Study:
         subject = self.context.subject
         match where.kind:
             case "mlp":
-                weight = subject.anatomy.blocks[where.layer].down_projection.weight
-                written = weight[:, unit]
+                projection = subject.anatomy.blocks[where.layer].down_projection
+                written = projection.get_parameter("weight")[:, unit]
             case "resid":
                 written = torch.eye(subject.d_model)[unit]
             case _:
@@ -160,7 +165,7 @@ class Study:
 
 
 def _akin(named: Bool[ndarray, " d_vocab"], own: Bool[ndarray, " d_vocab"] | None) -> bool:
-    """A unit may well act on what its own caption names as well."""
+    """A unit may well act on words that are its own as well."""
     return own is not None and bool(related(named[None], own)[0])
 
 
@@ -190,8 +195,8 @@ def introduction(study: Study, n_units: int, effort: Effort) -> str:
 `{subject.identity.name}`, {study.corpus.description}; {n_units} units a layer (or all that it has),
 seed {SEED}, ablation to the mean, effort {effort}, {len(word_sets(subject))} other sets of words.
 
-*Cases*: a unit and what the caption of another unit of its layer names. None of
-these should be claimed; *own words*, of which a unit writes most, should be. *Claimed*: the whole
+*Cases*: a unit and what the caption of another unit of its layer names, without words that its own
+caption names or that it writes. None of these should be claimed; *own words*, of which a unit writes most, should be. *Claimed*: the whole
 95% interval over contexts lies above the bar. *One control*: the bar of like units alone; else it
 has to lie above what the unit does to one in twenty other sets of words too. Intervals are over
 units, since the words of one are no many samples."""

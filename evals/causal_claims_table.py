@@ -43,7 +43,7 @@ class Row(EvalRow):
     layer: int
     unit: str
     others: Counts
-    """Tokens that captions of other units of its layer name and its own does not."""
+    """Tokens that captions of other units of its layer name, and that are not its own."""
     own: Counts | None
     """The tokens that it writes most of; None where that changes from token to token."""
 
