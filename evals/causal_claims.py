@@ -4,10 +4,10 @@
 
 Units are drawn with a fixed seed and captioned by the predicate search. What each does to the words
 that captions of *other* units name, and that are none of its own, should not be claimed of it: the
-rate at which it is, is the check's rate of false claims. What it does to *its own words*, those of which the vector that it
-writes has most (read through the final norm and the unembedding), should be: of the last layer that
-is certain, since nothing stands between, and the further up a layer is the less it needs to hold.
-Heads write another vector at each token, so that they have no such words.
+rate at which it is, is the check's rate of false claims. What it does to *its own words*, those of
+which the vector that it writes has most (read through the final norm and the unembedding), should
+be: in the last layer little stands between; the earlier a layer, the less that has to hold. Heads
+write another vector at each token, so that they have no such words.
 
 Both are counted with both controls of the check, and with that of like units alone. Rows are kept
 as they are made, so that a run that was stopped goes on.
@@ -113,10 +113,8 @@ class Study:
         controls = word_sets(self.context.subject)
         changed = layer.check.ablated(column, unit, np.vstack([*targets, controls]))
         counted = [
-            _claims(
-                changed, place, len(targets) + np.flatnonzero(~related(controls, target)).tolist()
-            )
-            for place, target in enumerate(targets)
+            _claims(changed, place, (len(targets) + np.flatnonzero(others_of)).tolist())
+            for place, others_of in enumerate(~related(controls, each) for each in targets)
             if changed is not None
         ]
         n_others = len(others) if changed is not None else 0
@@ -196,10 +194,10 @@ def introduction(study: Study, n_units: int, effort: Effort) -> str:
 seed {SEED}, ablation to the mean, effort {effort}, {len(word_sets(subject))} other sets of words.
 
 *Cases*: a unit and what the caption of another unit of its layer names, without words that its own
-caption names or that it writes. None of these should be claimed; *own words*, of which a unit writes most, should be. *Claimed*: the whole
-95% interval over contexts lies above the bar. *One control*: the bar of like units alone; else it
-has to lie above what the unit does to one in twenty other sets of words too. Intervals are over
-units, since the words of one are no many samples."""
+caption names or that it writes. None of these should be claimed; *own words*, of which a unit
+writes most, should be. *Claimed*: the whole 95% interval over contexts lies above the bar. *One
+control*: the bar of like units alone; else it has to lie above what the unit does to one in twenty
+other sets of words too. Intervals are over units, since the words of one are no many samples."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
