@@ -42,7 +42,7 @@ def collect_exemplars(
     A pass that was stopped goes on after its last finished shard. `UserError` for a wrong option,
     an empty corpus, a full disk; `Interrupted` when asked to stop.
     """
-    from dragoman.tools.captioning.find import texts_of
+    from dragoman.tools.captioning.find import streamed
     from dragoman.tools.captioning.passes import collect
     from dragoman.tools.captioning.units import UnitLayer
 
@@ -60,7 +60,7 @@ def collect_exemplars(
     try:
         store = collect(
             context,
-            texts_of(context, corpus, "quick" if request.quick else "full"),
+            streamed(context, corpus, "quick" if request.quick else "full"),
             [UnitLayer(kind=kind, layer=layer) for layer in layers],
             dictionary=dictionary,
             folder=None if request.out is None else request.out.expanduser(),

@@ -142,10 +142,10 @@ def ablate_neurons(
     where = UnitLayer(kind=kind, layer=layer)
     context.subject.check_layer(layer)
     latents = latents_of(where, dictionary)
-    ablated = _ablate(
+    return _ablate(
         context,
         where,
-        _chosen(context, layer, kind, neurons, concept),
+        _chosen(context, layer, kind, neurons, concept, latents),
         effect or "loss",
         Given(relation, prompts, answer, other),
         ablation or "mean",
@@ -153,9 +153,6 @@ def ablate_neurons(
         effort,
         latents,
     )
-    if concept is None or kind != "latent":
-        return ablated
-    return ablated.model_copy(update={"caveats": (*ablated.caveats, _WHOSE)})
 
 
 def _chosen(
@@ -164,6 +161,7 @@ def _chosen(
     kind: RowKind,
     neurons: Sequence[int] | None,
     concept: str | None,
+    dictionary: SparseDictionary | None = None,
 ) -> list[int]:
     """The units that are named, or those whose stored captions are near a concept."""
     if (neurons is None) == (concept is None):
@@ -171,7 +169,8 @@ def _chosen(
     if neurons is not None:
         return list(neurons)
     assert concept is not None
-    found = search(context, concept, k=_MOST_UNITS, layer=layer, kind=kind)
+    whose = "" if dictionary is None else dictionary.name
+    found = search(context, concept, k=_MOST_UNITS, layer=layer, kind=kind, dictionary=whose)
     near = [match.entry.unit for match in found.matches if match.near]
     if not near:
         told = "; the nearest is " + repr(found.matches[0].text) if found.matches else ""
@@ -244,7 +243,6 @@ def _told(units: Sequence[Lever]) -> list[JsonValue]:
     return [each.name if each.levers.where.kind == "head" else each.unit for each in units]
 
 
-_WHOSE = "Stored captions do not say of which autoencoder of the layer they are."
 _OF_KIND: dict[UnitKind, str] = {
     "resid": "A component of the stream is a direction of its basis, which need not mean anything.",
     "head": "The random sets are heads of this layer and of the nearest ones; in the first and the "

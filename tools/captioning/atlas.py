@@ -38,6 +38,7 @@ class AtlasEntry(Record):
     kind: RowKind
     layer: int
     unit: int
+    dictionary: str = ""
     caption: str | None = None
     senses: tuple[str, ...] = ()
     score: float | None = None
@@ -82,7 +83,7 @@ class Atlas:
 
     def holdings(self) -> Holdings:
         """Every unit once: as the source that watched it on most contexts saw it."""
-        best: dict[str, AtlasEntry] = {}
+        best: dict[tuple[str, str], AtlasEntry] = {}
         damaged: list[str] = []
         paths = sorted(self.folder.glob("*.jsonl"))
         for path in paths:
@@ -92,8 +93,9 @@ class Atlas:
                 damaged.append(path.name)
                 continue
             for entry in entries:
-                if entry.name not in best or entry.n > best[entry.name].n:
-                    best[entry.name] = entry
+                key = (entry.name, entry.dictionary)
+                if key not in best or entry.n > best[key].n:
+                    best[key] = entry
         ordered = sorted(best.values(), key=lambda entry: (entry.kind, entry.layer, entry.unit))
         return Holdings(tuple(ordered), len(paths) - len(damaged), tuple(damaged))
 
@@ -149,6 +151,7 @@ def _entry(row: UnitCaption) -> AtlasEntry:
         kind=row.kind,
         layer=row.layer,
         unit=row.unit,
+        dictionary=row.dictionary,
         caption=row.caption,
         senses=_searchable(row),
         score=None if score is None else round(score.value, 4),

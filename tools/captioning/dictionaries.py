@@ -77,6 +77,11 @@ class SparseDictionary:
     """Of the file's bytes and of how they are read."""
 
     @property
+    def name(self) -> str:
+        """What tells its latents from another's in stored captions: how the digest begins."""
+        return self.digest[:12]
+
+    @property
     def d_in(self) -> int:
         """Width of what is read."""
         return self.encoder.shape[0]

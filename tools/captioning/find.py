@@ -25,6 +25,7 @@ from dragoman.tools.captioning.passes import collect
 from dragoman.tools.captioning.store import ExemplarStore
 from dragoman.tools.captioning.units import UnitLayer, check_units
 from dragoman.tools.captioning.vision.tool import find_images, only_pictures
+from dragoman.tools.captioning.whole import counted
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.statistics import wilson
@@ -69,7 +70,7 @@ def find_exemplars(
     context.subject.check_layer(layer)
     latents = latents_of(where, dictionary)
     check_units(context.subject, where, units, latents)
-    text = texts_of(context, corpus, effort)
+    text = streamed(context, corpus, effort)
     try:
         store = collect(context, text, [where], dictionary=latents)
     except UserError as error:
@@ -92,13 +93,13 @@ def find_exemplars(
     )
 
 
-def texts_of(context: ToolContext, path: str | None, effort: Effort) -> TextCorpus:
+def streamed(context: ToolContext, path: str | None, effort: Effort) -> TextCorpus:
     """A person's texts, all of them or the first few, or the subject's own; else `ToolError`."""
     if path is None:
         return sample_corpus(context, _DOCUMENTS[effort])
     try:
         texts = open_corpus(Path(path).expanduser())
-        return texts.first(_DOCUMENTS["quick"]) if effort == "quick" else texts
+        return texts.first(_DOCUMENTS["quick"]) if effort == "quick" else counted(context, texts)
     except UserError as error:
         raise ToolError(f"corpus: {error}") from None
 

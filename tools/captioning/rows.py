@@ -56,6 +56,8 @@ class UnitCaption(Record):
     kind: RowKind
     layer: int
     unit: int
+    dictionary: str = ""
+    """Of a latent: the beginning of its autoencoder's digest (`SparseDictionary.name`)."""
     caption: str | None = None
     best_rejected: str | None = None
     """The best candidate of a unit that no caption explains better than the floor."""
@@ -111,6 +113,7 @@ def row_of_entry(
     *,
     exemplars: Sequence[TextExemplar] = (),
     images: ImageExemplar | None = None,
+    dictionary: str = "",
 ) -> UnitCaption:
     """The row for a unit of which `caption_neurons` says `entry`."""
     values: dict[str, Any] = {
@@ -132,6 +135,7 @@ def row_of_entry(
         kind=kind,
         layer=layer,
         unit=unit,
+        dictionary=dictionary,
         senses=tuple(_senses(senses if isinstance(senses, list) else [])),
         measurements=tuple(measurements),
         controls=tuple(controls),

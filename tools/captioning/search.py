@@ -124,14 +124,20 @@ def search(
     k: int,
     layer: int | None = None,
     kind: RowKind | None = None,
+    dictionary: str | None = None,
 ) -> Found:
-    """The `k` units nearest to `concept`, best first; `ToolError` without embedder weights."""
+    """The `k` units nearest to `concept`, best first; `ToolError` without embedder weights.
+
+    `dictionary` narrows the search to latents of one autoencoder, by the name in its entries.
+    """
     atlas = Atlas(context.home, context.network.identity.digest)
     holdings = atlas.holdings()
     entries = tuple(
         entry
         for entry in holdings.entries
-        if layer in (None, entry.layer) and kind in (None, entry.kind)
+        if layer in (None, entry.layer)
+        and kind in (None, entry.kind)
+        and dictionary in (None, entry.dictionary)
     )
     holdings = holdings._replace(entries=entries)
     captioned = holdings.captioned
@@ -226,7 +232,9 @@ def _embedder(context: ToolContext) -> Embedder:
 
 def _told(match: Match) -> dict[str, Any]:
     entry = match.entry
+    whose = {"dictionary": entry.dictionary} if entry.dictionary else {}
     return {
+        **whose,
         "unit": entry.name,
         "kind": entry.kind,
         "layer": entry.layer,

@@ -8,7 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from dragoman.core.errors import ToolError, UserError
-from dragoman.core.records import JsonObject, Measurement, ToolSuccess, canonical_json
+from dragoman.core.records import (
+    JsonObject,
+    Measurement,
+    ToolSuccess,
+    canonical_json,
+    content_id,
+)
 from dragoman.tools.captioning import figures, whole
 from dragoman.tools.captioning.arguments import (
     CaptionerArgument,
@@ -20,6 +26,7 @@ from dragoman.tools.captioning.arguments import (
     only_texts,
 )
 from dragoman.tools.captioning.assessment import said_of
+from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.bench import Bench, lay_out
 from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus
@@ -28,7 +35,7 @@ from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
 from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
 from dragoman.tools.captioning.reranking import TAU
-from dragoman.tools.captioning.rows import unit_name
+from dragoman.tools.captioning.rows import UnitCaption, row_of_entry, unit_name
 from dragoman.tools.captioning.units import (
     UnitLayer,
     check_units,
@@ -169,6 +176,7 @@ def _result(
 ) -> ToolSuccess:
     captioner, corpus = bench.captioner, bench.corpus
     entries: list[JsonObject] = []
+    rows: list[UnitCaption] = []
     measurements: list[Measurement] = []
     controls: list[Measurement] = []
     for unit, (name, chosen, found) in enumerate(zip(names, choices.chosen, examined, strict=True)):
@@ -188,6 +196,20 @@ def _result(
             controls += found.controls
             entry |= found.output
         entries.append(entry)
+        rows.append(
+            row_of_entry(
+                bench.where.kind,
+                bench.where.layer,
+                bench.units[unit],
+                entry,
+                () if found is None else found.measurements,
+                () if found is None else found.controls,
+                dictionary="" if bench.dictionary is None else bench.dictionary.name,
+            )
+        )
+    # So that search_neurons finds them.
+    atlas = Atlas(context.home, context.subject.identity.digest)
+    atlas.store(content_id(["caption_neurons", corpus.id, list(names), tau, context.seed]), rows)
     description: JsonObject = {
         "captions": list(entries),
         "corpus": corpus.description,

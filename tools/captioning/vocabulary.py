@@ -277,27 +277,27 @@ def _by_place() -> list[TokenClass]:
     listed = [
         TokenClass(
             "continuations of a word that is split into pieces",
-            "that continue a word",
+            "inside a word",
             lambda table: ~table.begins,
         ),
         TokenClass(
             "first pieces of a word that is split into pieces",
-            "that begin a split word",
+            "at the start of a split word",
             lambda table: table.begins & ~table.ends,
         ),
         TokenClass(
             "last pieces of a word that is split into pieces",
-            "that end a split word",
+            "at the end of a split word",
             lambda table: table.ends & ~table.begins,
         ),
         TokenClass(
             "first words of a sentence",
-            "that open a sentence",
+            "at the start of a sentence",
             lambda table: table.sentence_start & (table.word != ""),
         ),
         TokenClass(
             "first words of a line",
-            "that open a line",
+            "at the start of a line",
             lambda table: table.line_start & (table.word != ""),
         ),
         TokenClass(

@@ -125,13 +125,13 @@ def read_whole(
     A pass that was stopped goes on after its last finished shard. `UserError` and `ToolError` as of
     `read_corpus` and `collect`.
     """
-    corpus = _counted(context, open_corpus(path))
+    corpus = counted(context, open_corpus(path))
     if corpus.counted is not None and corpus.counted <= n_documents:
         return Texts(read_corpus(path, context.subject.tokenizer, n_documents))
     return _sampled(collect(context, corpus, wheres, dictionary=dictionary), context, n_documents)
 
 
-def _counted(context: ToolContext, corpus: FileCorpus) -> FileCorpus:
+def counted(context: ToolContext, corpus: FileCorpus) -> FileCorpus:
     """The corpus with the number of its texts: the pass is long, and then tells how far it is.
 
     A bad line is found before the pass, too, and not hours into it.

@@ -5,6 +5,7 @@ and accuracy is measured before and after. Beside it stand matched random channe
 the classes that were not asked about.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -143,7 +144,7 @@ def ablate_in(
         measurements=(effect, accuracy),
         controls=tuple(controls),
         output=described,
-        caveats=_caveats(n, by_label=gallery.by_label),
+        caveats=_caveats(n, len(sets), by_label=gallery.by_label),
     )
 
 
@@ -261,8 +262,8 @@ def _some(rows: ndarray, most: int, seed: int) -> ndarray:
 def _matched_sets(
     context: ToolContext, images: ImageSet, layer: int, units: Sequence[int], count: int
 ) -> list[tuple[int, ...]]:
-    """Sets of other channels, each matched to one that is ablated by how often and how strongly
-    it is active.
+    """Different sets of other channels, each matched to one that is ablated by how often and how
+    strongly it is active: `count` of them, or all that there are.
     """
     found = collect(context, images, [layer])
     ranks = np.stack(
@@ -270,19 +271,20 @@ def _matched_sets(
     )
     generator = np.random.default_rng([context.seed, 16, layer])
     free = np.array([unit for unit in range(ranks.shape[1]) if unit not in units])
+    count = min(count, math.comb(len(free), len(units)))
     size = max(_POOL, 2 * len(units), count)
     pools = []
     for unit in units:
         distance = np.hypot(*(ranks[:, free] - ranks[:, [unit]]))
         pools.append(free[np.argsort(distance, kind="stable")])
-    sets: list[tuple[int, ...]] = []
-    for _ in range(count):
+    sets: dict[frozenset[int], tuple[int, ...]] = {}
+    while len(sets) < count:
         chosen: list[int] = []
         for pool in pools:
             near = [int(unit) for unit in pool if unit not in chosen][:size]
             chosen.append(int(generator.choice(near)))
-        sets.append(tuple(chosen))
-    return sets
+        sets.setdefault(frozenset(chosen), tuple(chosen))
+    return list(sets.values())
 
 
 def _accuracy(
@@ -302,8 +304,13 @@ def _accuracy(
     )
 
 
-def _caveats(n: int, *, by_label: bool) -> tuple[str, ...]:
+def _caveats(n: int, n_sets: int, *, by_label: bool) -> tuple[str, ...]:
     caveats = ["Channels are set to zero in one layer: later layers may make up for them."]
+    if n_sets < RANDOM_SETS["quick"]:
+        caveats.append(
+            f"The layer gives {n_sets} different random sets, too few for any rank to be as rare "
+            "as one in twenty."
+        )
     if not by_label:
         caveats.append(
             "The images carry no class of this subject: its own answers before the ablation count "

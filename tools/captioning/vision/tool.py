@@ -12,10 +12,13 @@ from dragoman.core.records import (
     Measurement,
     ToolSuccess,
     canonical_json,
+    content_id,
 )
 from dragoman.tools.captioning import figures
+from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.examination import NO_TWIN
 from dragoman.tools.captioning.meanings import embedder
+from dragoman.tools.captioning.rows import row_of_entry
 from dragoman.tools.captioning.vision.bench import (
     DECOYS,
     VisionBench,
@@ -75,6 +78,21 @@ def caption_channels(
         entry_of(bench, unit, chosen, scored, tau=tau)
         for unit, (chosen, scored) in enumerate(zip(choices.chosen, found, strict=True))
     ]
+    rows = [
+        row_of_entry(
+            "channel",
+            layer,
+            unit,
+            entry,
+            () if scored is None else scored.measurements,
+            () if scored is None else scored.controls,
+        )
+        for unit, entry, scored in zip(units, entries, found, strict=True)
+    ]
+    # So that search_neurons finds them.
+    atlas = Atlas(context.home, context.vision.identity.digest)
+    called = ["caption_neurons", list(bench.images.ids), effort, bench.unit_names, tau]
+    atlas.store(content_id([*called, context.seed]), rows)
     description: JsonObject = {
         "captions": list(entries),
         "images": bench.images.description,

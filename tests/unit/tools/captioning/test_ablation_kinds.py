@@ -1,6 +1,7 @@
 """`ablate_neurons` of heads, components of the stream and latents."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from dragoman.tools.captioning import search as searching
 from dragoman.tools.captioning.ablation import ablate_neurons
 from dragoman.tools.captioning.atlas import Atlas
+from dragoman.tools.captioning.dictionaries import load_dictionary
 from dragoman.tools.captioning.rows import RowKind, row_of_entry
 from dragoman.tools.context import ToolContext
 
@@ -134,6 +136,24 @@ def test_units_found_by_a_concept_are_of_the_kind_that_is_asked_for(
     assert "of 1 head of layer 2 whose captions are stored none is near" in str(
         call(concept="rivers", kind="head").error
     )
+
+
+def test_latents_found_by_a_concept_are_of_the_autoencoder_that_is_asked_for(
+    call, head_lab, home, dictionary, monkeypatch
+):
+    monkeypatch.setattr(searching, "_embedder", lambda context: _embed)
+    name = load_dictionary(Path(dictionary), head_lab.layer).name
+    owners = {7: name, 9: "another", 11: ""}
+    rows = [
+        row_of_entry(
+            "latent", 2, unit, {"caption": "names of cities"}, (), (), dictionary=owners[unit]
+        )
+        for unit in owners
+    ]
+    Atlas(home, head_lab.subject.identity.digest).store("latents", rows)
+    found = call(concept="cities", kind="latent", dictionary=dictionary)
+    assert found.output["neurons"] == [7]
+    assert len(name) == 12
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from dragoman.core.protocols import ChatReply
 from dragoman.core.records import ChatIdentity
 from dragoman.tools.captioning import tool as captioning
+from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.chat_proposer import UNITS_A_CALL
 from dragoman.tools.captioning.reranking import TAU
 from dragoman.tools.captioning.tool import caption_neurons
@@ -64,6 +65,27 @@ def run(make_tiny, tmp_path, corpus_file):
         return caption_neurons.run(context, experiment)
 
     return call
+
+
+def test_captions_are_stored_to_be_searched(run, make_tiny, tmp_path):
+    result = run(layer=1, neurons=[3, 7, 11])
+    atlas = Atlas(tmp_path, make_tiny().identity.digest)
+    stored = {entry.name: entry for entry in atlas.holdings().entries}
+    told = {entry["unit"]: entry["caption"] for entry in result.output["captions"]}
+    assert {name: entry.caption for name, entry in stored.items()} == told
+    assert [*stored] == ["1.3", "1.7", "1.11"]
+    scores = {each.scope: each for each in result.measurements if each.metric == "detection"}
+    assert any(scores)
+    for name, entry in stored.items():
+        score = scores.get(f"unit {name}")
+        assert (entry.n, entry.floor) == (
+            (0, None) if score is None else (score.n, round(score.baseline, 4))
+        )
+    # The same call again is the same source; another one stands beside it.
+    run(layer=1, neurons=[3, 7, 11])
+    assert atlas.holdings().n_sources == 1
+    run(layer=1, neurons=[4])
+    assert len(atlas.holdings().entries) == 4
 
 
 def test_each_neuron_has_an_entry_a_detection_and_evidence(run, tmp_path):

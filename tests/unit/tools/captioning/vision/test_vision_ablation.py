@@ -39,7 +39,12 @@ def test_the_unit_that_names_a_class_costs_that_class_alone(
     effect = found(result)
     assert effect.value == 1.0
     assert effect.ci95[0] > effect.baseline
-    assert result.output["p"] == 1 / 20
+    # A channel's only likes are the other channels of its layer, each of them once.
+    others = [unit for unit in range(N_UNITS) if unit != GREEN]
+    sets: Any = result.output["random_sets"]
+    assert sorted(sets) == [[unit] for unit in others]
+    assert result.output["p"] == 1 / N_UNITS
+    assert any(f"gives {len(others)} different random sets" in each for each in result.caveats)
     assert found(result, f"{METRIC}_of_other_classes").value == 0.0
     accuracy = found(result, "class_accuracy_without_channels")
     assert (accuracy.value, accuracy.baseline) == (0.0, 1.0)

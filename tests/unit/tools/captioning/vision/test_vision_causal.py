@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.tool import caption_neurons
 from dragoman.tools.captioning.vision.bench import VisionBench, lay_out
 from dragoman.tools.captioning.vision.causal import VisionCausalCheck, named
@@ -104,6 +105,12 @@ def test_the_tool_says_what_captioned_units_cause(gallery: Gallery, tmp_path: Pa
     assert effect is not None
     assert effect.ci95[0] > effect.baseline
     assert entries[0]["causal"]["n_matched"] == min(19, N_UNITS - 1)
+    (stored,) = Atlas(tmp_path, gallery.subject.identity.digest).holdings().entries
+    assert (stored.kind, stored.name, stored.caption) == (
+        "channel",
+        f"0.{GREEN}",
+        entries[0]["caption"],
+    )
     assert any("causal_effect alone" in caveat for caveat in result.caveats)
 
 
