@@ -65,7 +65,13 @@ class Study:
     """The drawn units on their texts."""
 
     def __init__(
-        self, context: ToolContext, corpus: Corpus, *, n_units: int, effort: Effort
+        self,
+        context: ToolContext,
+        corpus: Corpus,
+        layers: Mapping[UnitKind, Sequence[int]] = LAYERS,
+        *,
+        n_units: int,
+        effort: Effort,
     ) -> None:
         self.context, self.corpus, self._effort = context, corpus, effort
         self.units: dict[str, tuple[UnitLayer, int]] = {}
@@ -76,8 +82,8 @@ class Study:
             "resid": context.subject.d_model,
             "head": n_heads(context.subject),
         }
-        for kind, layers in LAYERS.items():
-            for layer in layers:
+        for kind, listed in layers.items():
+            for layer in listed:
                 where = UnitLayer(kind=kind, layer=layer)
                 order = np.random.default_rng([SEED, layer]).permutation(widths[kind])
                 drawn = self._drawn[where] = tuple(int(each) for each in order[:n_units])
