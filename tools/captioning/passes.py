@@ -159,8 +159,10 @@ class _Run:
         first = self.writer.manifest.n_documents
         key = _key(part.id, self._context.seed)
         task = f"reading {self._summaries.n_units} units"
+        n_read = first
         for batch in packed(self._context.subject, [each.tokens for each in shard]):
-            self._context.step(first, total or 0, task)
+            self._context.step(n_read, total or 0, task)
+            n_read += len(batch.rows)
             numbers = torch.from_numpy(first + batch.rows)
             own = np.array([shard[row].number for row in batch.rows], dtype=np.uint64)
             self._read_batch(batch, numbers, own, key)

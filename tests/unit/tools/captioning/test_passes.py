@@ -166,6 +166,19 @@ def test_a_larger_sample_than_contexts_merges_to_the_bit(context, tmp_path, monk
     _same(whole.folder, merge(folders, tmp_path / "merged").folder)
 
 
+def test_progress_says_how_many_texts_are_read(context, tmp_path):
+    said = []
+    told = replace(context, progress=lambda done, total, text: said.append((done, total)))
+    collect(told, _corpus(_texts(600)), WHERES, folder=tmp_path / "store")
+    done = [each for each, total in said]
+    assert {total for each, total in said} == {600}
+    # All texts are in one shard: it climbs with every batch.
+    assert len(done) > 3
+    assert done == sorted(set(done))
+    assert done[0] == 0
+    assert done[-1] < 600
+
+
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_stopped_run_goes_on_to_the_same_bits(context, tmp_path, steps):
     corpus = _corpus(_texts(90))
