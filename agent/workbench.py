@@ -76,6 +76,7 @@ class Workbench:
             subject_digest=self.subject.identity.digest,
             seed=seed,
             chat="" if self.chat is None else self.chat.identity.model,
+            home=self.settings.home,
         )
 
     def run_tool(

@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy import ndarray
+from torch import Tensor
 
 from dragoman.core.records import content_id
 from dragoman.core.settings import load_settings
@@ -31,7 +32,7 @@ from dragoman.evals.causal_claims_table import Counts, Row, render
 from dragoman.evals.rows import complete, kept_rows, read_rows
 from dragoman.evals.telling import publish
 from dragoman.tools.captioning.bench import lay_out, looked_over
-from dragoman.tools.captioning.causal import N_MATCHED, Answers, CausalCheck
+from dragoman.tools.captioning.causal import N_MATCHED, CausalCheck, Changes
 from dragoman.tools.captioning.corpus import Corpus, sample_corpus
 from dragoman.tools.captioning.describing import choose_all
 from dragoman.tools.captioning.heads import n_heads
@@ -51,6 +52,8 @@ LAYERS: Mapping[UnitKind, tuple[int, ...]] = {
 }
 N_UNITS, N_DOCUMENTS = 24, 200
 OWN_WORDS = 10
+_VERSION = 2
+"""Of what this module counts: raised when rows of before do not belong with those of now."""
 
 
 class Captioned(NamedTuple):
@@ -91,6 +94,7 @@ class Study:
         self.made = content_id(
             [
                 tools_digest(),
+                _VERSION,
                 context.subject.identity.digest,
                 content_id(list(corpus.documents)),
                 n_units,
@@ -106,7 +110,7 @@ class Study:
         where, unit = self.units[name]
         layer = self._captioned(where)
         column = layer.units.index(unit)
-        own = self._own_words(where, unit)
+        own, opposed = self._own_words(where, unit)
         others = [
             each
             for place, each in enumerate(layer.named)
@@ -114,9 +118,10 @@ class Study:
             and each is not None
             and not _akin(each, layer.named[column])
             and not _akin(each, own)
+            and not _akin(each, opposed)
         ]
         targets = others if own is None else [*others, own]
-        controls = word_sets(self.context.subject)
+        controls = word_sets(self.context)
         changed = layer.check.ablated(column, unit, np.vstack([*targets, controls]))
         counted = [
             _claims(changed, place, (len(targets) + np.flatnonzero(others_of)).tolist())
@@ -152,7 +157,10 @@ class Study:
         return Captioned(check, units, named)
 
     @torch.no_grad()
-    def _own_words(self, where: UnitLayer, unit: int) -> Bool[ndarray, " d_vocab"] | None:
+    def _own_words(
+        self, where: UnitLayer, unit: int
+    ) -> tuple[Bool[ndarray, " d_vocab"] | None, Bool[ndarray, " d_vocab"] | None]:
+        """The words that the unit writes most of, and those that it writes most against."""
         subject = self.context.subject
         match where.kind:
             case "mlp":
@@ -161,11 +169,15 @@ class Study:
             case "resid":
                 written = torch.eye(subject.d_model)[unit]
             case _:
-                return None
-        most = subject.decode(written[None])[0].topk(OWN_WORDS).indices
-        words = np.zeros(subject.d_vocab, bool)
-        words[most.cpu().numpy()] = True
-        return words
+                return None, None
+        logits = subject.decode(written[None])[0]
+        return _words(logits), _words(-logits)
+
+
+def _words(logits: Float[Tensor, " d_vocab"]) -> Bool[ndarray, " d_vocab"]:
+    words = np.zeros(len(logits), bool)
+    words[logits.topk(OWN_WORDS).indices.cpu().numpy()] = True
+    return words
 
 
 def _akin(named: Bool[ndarray, " d_vocab"], own: Bool[ndarray, " d_vocab"] | None) -> bool:
@@ -173,7 +185,7 @@ def _akin(named: Bool[ndarray, " d_vocab"], own: Bool[ndarray, " d_vocab"] | Non
     return own is not None and bool(related(named[None], own)[0])
 
 
-def _claims(changed: Answers, number: int, others: Sequence[int]) -> Counts:
+def _claims(changed: Changes, number: int, others: Sequence[int]) -> Counts:
     effects = changed.on_set(number, others)
     low = effects.measurement("causal_effect", "", SEED).ci95[0]
     alone = effects._replace(elsewhere=None)
@@ -197,13 +209,15 @@ def introduction(study: Study, n_units: int, effort: Effort) -> str:
     return f"""# What units are said to cause
 
 `{subject.identity.name}`, {study.corpus.description}; {n_units} units a layer (or all that it has),
-seed {SEED}, ablation to the mean, effort {effort}, {len(word_sets(subject))} other sets of words.
+seed {SEED}, ablation to the mean, effort {effort}; {len(word_sets(study.context))} sets of words to
+compare with.
 
 *Cases*: a unit and what the caption of another unit of its layer names, without words that its own
-caption names or that it writes. None of these should be claimed; *own words*, of which a unit
-writes most, should be. *Claimed*: the whole 95% interval over contexts lies above the bar. *One
-control*: the bar of like units alone; else it has to lie above what the unit does to one in twenty
-other sets of words too. Intervals are over units, since the words of one are no many samples."""
+caption names or that it writes most of, or most against. None of these should be claimed; *own
+words*, of which a unit writes most, should be. *Claimed*: the whole 95% interval over contexts lies
+above the bar. *One control*: the bar of like units alone; else it has to lie above what the unit
+does to one in twenty other sets of words too. Intervals are over units, since what one unit does to
+many words is not many samples."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--units", type=int, default=N_UNITS, help="of each layer")
     parser.add_argument("--documents", type=int, default=N_DOCUMENTS)
+    parser.add_argument("--kinds", nargs="+", choices=[*LAYERS], default=[*LAYERS])
     parser.add_argument("--effort", choices=("quick", "full"), default="quick")
     parser.add_argument("--rows", type=Path, help="jsonl file of the rows")
     parser.add_argument("--table-only", action="store_true", help="make no rows")
@@ -230,7 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights=settings.weights_folder,
     )
     corpus = sample_corpus(context, options.documents)
-    study = Study(context, corpus, n_units=options.units, effort=options.effort)
+    layers = {kind: LAYERS[kind] for kind in options.kinds}
+    study = Study(context, corpus, layers, n_units=options.units, effort=options.effort)
     path = options.rows or kept_rows("causal_claims", settings)
     rows = complete(
         {name: partial(study.row, name) for name in study.units},

@@ -90,7 +90,7 @@ def _line(name: str, layer: str, rows: Sequence[Row]) -> str:
 
 
 def _share(of_units: Sequence[float]) -> str:
-    """Mean over units and its interval: what one unit does to many words is no many samples."""
+    """Mean over units and its interval: what one unit does to many words is not many samples."""
     if not of_units:
         return ""
     low, high = bootstrap(of_units, seed=0)

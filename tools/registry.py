@@ -29,6 +29,8 @@ Method: TypeAlias = Literal["behaviour", "captioning", "editing", "circuits", "m
 _FOLDER = Path(__file__).resolve().parent
 _FILE_ARGUMENTS = ("captioner", "corpus", "dictionary", "facts", "images")
 _RELATION_ARGUMENTS = ("relation", "relations")
+Reads: TypeAlias = Callable[[Path, str, JsonObject], str]
+"""`reads(home, subject_digest, arguments)`: digest of what a call reads in the data folder."""
 Effort: TypeAlias = Literal["quick", "full"]
 """How much a tool spends: `quick` for a first look in a minute or two, `full` for a result."""
 
@@ -53,6 +55,8 @@ class Tool:
     """The kinds of subject that it works on."""
     narrow: bool = False
     """It takes weights in less than float32 as well, and computes in float32 all the same."""
+    reads: Reads | None = None
+    """Where it reads what other calls kept in the data folder: their digest."""
 
     @property
     def schema(self) -> JsonObject:
@@ -70,16 +74,29 @@ class Tool:
         return dumped
 
     def experiment(
-        self, arguments: JsonObject, *, subject_digest: str, seed: int, chat: str = ""
+        self,
+        arguments: JsonObject,
+        *,
+        subject_digest: str,
+        seed: int,
+        chat: str = "",
+        home: Path | None = None,
     ) -> Experiment:
-        """The experiment that a call would be; its id does not depend on running it."""
+        """The experiment that a call would be; its id does not depend on running it.
+
+        `home` is the data folder: of tools that read what was kept there, a result is replayed only
+        while that is the same.
+        """
+        code = _inputs_digest(arguments)
+        if self.reads is not None and home is not None:
+            code = content_id([code, self.reads(home, subject_digest, arguments)])
         return Experiment(
             tool=self.name,
             arguments=arguments,
             subject_digest=subject_digest,
             seed=seed,
             chat=chat if self.uses_chat else "",
-            code=_inputs_digest(arguments),
+            code=code,
         )
 
     def run(self, context: ToolContext, experiment: Experiment) -> ToolResult:
@@ -108,6 +125,7 @@ def tool(
     uses_chat: bool = False,
     subjects: tuple[SubjectKind, ...] = ("language",),
     narrow: bool = False,
+    reads: Reads | None = None,
 ) -> Callable[[Callable[..., ToolSuccess]], Tool]:
     """Turn `def verb_object(context, argument: Annotated[T, Field(...)] = ...)` into a `Tool`.
 
@@ -129,6 +147,7 @@ def tool(
             uses_chat=uses_chat,
             subjects=subjects,
             narrow=narrow,
+            reads=reads,
         )
 
     return make

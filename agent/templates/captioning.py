@@ -54,7 +54,10 @@ RESPONDS = Template(
             ),
             "causal_effect": Wording(
                 held="Changed, it changes the text or answers that this predicts: <causal_effect>.",
-                refuted="What it does to them is no more than like units do.",
+                refuted=(
+                    "What it does to them is no more than like units do, or than it does to "
+                    "anything else."
+                ),
                 inconclusive="What it does to them stays open.",
             ),
         }

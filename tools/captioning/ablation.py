@@ -33,7 +33,7 @@ from dragoman.tools.captioning.arguments import (
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.levers import Lever
 from dragoman.tools.captioning.rows import RowKind
-from dragoman.tools.captioning.search import search
+from dragoman.tools.captioning.search import search, stored_captions
 from dragoman.tools.captioning.tool import corpus_of
 from dragoman.tools.captioning.units import UnitKind, UnitLayer, noun
 from dragoman.tools.captioning.vision.ablation import ablate_channels
@@ -47,7 +47,7 @@ _MOST_UNITS = 64
 _FEW = 12
 
 
-@tool(method="captioning", subjects=("language", "vision"))
+@tool(method="captioning", subjects=("language", "vision"), reads=stored_captions)
 def ablate_neurons(
     context: ToolContext,
     layer: Annotated[int, Field(ge=0, description="Layer (block) of the units.")],
@@ -169,7 +169,7 @@ def _chosen(
     if neurons is not None:
         return list(neurons)
     assert concept is not None
-    whose = "" if dictionary is None else dictionary.name
+    whose = "" if dictionary is None else dictionary.short_digest
     found = search(context, concept, k=_MOST_UNITS, layer=layer, kind=kind, dictionary=whose)
     near = [match.entry.unit for match in found.matches if match.near]
     if not near:
@@ -179,7 +179,7 @@ def _chosen(
         raise ToolError(
             f"concept {concept!r}: of {count} {called} of layer "
             f"{layer} whose captions are stored none is near it{told}; caption_neurons or "
-            "`dragoman caption` captions more"
+            f"`dragoman caption` captions more{_OF_LATENTS if kind == 'latent' else ''}"
         )
     return near
 
@@ -243,6 +243,9 @@ def _told(units: Sequence[Lever]) -> list[JsonValue]:
     return [each.name if each.levers.where.kind == "head" else each.unit for each in units]
 
 
+_OF_LATENTS = (
+    " (captions of another autoencoder, or stored before they said of which they are, do not count)"
+)
 _OF_KIND: dict[UnitKind, str] = {
     "resid": "A component of the stream is a direction of its basis, which need not mean anything.",
     "head": "The random sets are heads of this layer and of the nearest ones; in the first and the "

@@ -39,6 +39,7 @@ class AtlasEntry(Record):
     layer: int
     unit: int
     dictionary: str = ""
+    """As in the unit's row: of which autoencoder a latent is."""
     caption: str | None = None
     senses: tuple[str, ...] = ()
     score: float | None = None
@@ -98,6 +99,14 @@ class Atlas:
                     best[key] = entry
         ordered = sorted(best.values(), key=lambda entry: (entry.kind, entry.layer, entry.unit))
         return Holdings(tuple(ordered), len(paths) - len(damaged), tuple(damaged))
+
+    def digest(self) -> str:
+        """sha256 (hex) of all that sources said."""
+        found = hashlib.sha256()
+        for path in sorted(self.folder.glob("*.jsonl")):
+            found.update(path.name.encode())
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+        return found.hexdigest()
 
     def vectors(
         self, texts: Sequence[str], embed: Embed, watch: Watch = lambda done, total: None

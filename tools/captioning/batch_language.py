@@ -158,7 +158,7 @@ class LanguageUnits:
                 () if found is None else found.measurements,
                 () if found is None else found.controls,
                 exemplars=_exemplars(bench.captioner, column),
-                dictionary="" if self._dictionary is None else self._dictionary.name,
+                dictionary="" if self._dictionary is None else self._dictionary.short_digest,
             )
 
     def _found(

@@ -44,6 +44,7 @@ _PLAIN = (
     pa.field("kind", pa.string(), nullable=False),
     pa.field("layer", pa.int64(), nullable=False),
     pa.field("unit", pa.int64(), nullable=False),
+    pa.field("dictionary", pa.string(), nullable=False),
     pa.field("caption", pa.string()),
     pa.field("best_rejected", pa.string()),
     pa.field("reason", pa.string()),

@@ -48,8 +48,8 @@ Intervention: TypeAlias = Literal["mean", "zero", "amplify"]
 Target: TypeAlias = Literal["named", "continuation"]
 
 N_MATCHED: dict[Effort, int] = {"quick": 20, "full": 40}
-_FEWEST_MATCHED = 19
-"""With fewer no rank is as rare as one in twenty."""
+FEWEST = 19
+"""Like units, and other sets of words: with fewer no rank is as rare as one in twenty."""
 _CONTEXTS: dict[Effort, int] = {"quick": 12, "full": 24}
 MIN_CONTEXTS = 5
 _BEFORE, _AFTER = 32, 4
@@ -69,22 +69,26 @@ class Causes(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Log-probabilities in nats of what may follow, each of units being moved, or effects on them.
-
-    As effects: by how many nats each unit makes it likelier, the unit that is asked about first.
-    """
+    """Log-probabilities, in nats, while each of some units is moved."""
 
     continuation: Float[ndarray, "units contexts"]
     """Of the tokens that really follow: their mean."""
     sets: Float[ndarray, "sets units contexts"]
     """Of sets of tokens, right after the peak."""
 
+
+class Changes(NamedTuple):
+    """By how many nats units make it likelier, the unit that is asked about first."""
+
+    continuation: Float[ndarray, "units contexts"]
+    sets: Float[ndarray, "sets units contexts"]
+
     def on_what_follows(self) -> Effects:
-        """Of effects: those on the tokens that really follow."""
+        """Effects on the tokens that really follow."""
         return Effects(self.continuation[0], self.continuation[1:])
 
     def on_set(self, number: int, others: Sequence[int]) -> Effects:
-        """Of effects: those on one of the sets, beside those on `others`."""
+        """Effects on one of the sets, beside those on `others`."""
         own = self.sets[number]
         return Effects(own[0], own[1:], strengths(self.sets[list(others)]))
 
@@ -138,18 +142,17 @@ class CausalCheck:
     def check(self, column: int, unit: int, predicate: Predicate | None) -> Causes | None:
         """`causal_effect` and its variants for `unit`, the captioner's `column`.
 
-        None with too few texts or like units, or no other words. `causal_effect` is of ablation to
-        the mean, on the tokens that the caption names or, where it names none, on those that really
-        follow.
+        None with too few texts or like units. `causal_effect` is of ablation to the mean, on the
+        tokens that the caption names or, where it names none, or leaves too few other words, on
+        those that really follow.
         """
         captioner = self._captioner
         active = self._spots(column, active=True)
         silent = self._spots(column, active=False)
         matched = self._peers.matched(unit)[: N_MATCHED[self._effort]]
-        if active is None or silent is None or len(matched) < _FEWEST_MATCHED:
+        if active is None or silent is None or len(matched) < FEWEST:
             return None
-        named = named_tokens(self._subject, predicate)
-        sets = None if named is None else np.vstack([named, unrelated_sets(self._subject, named)])
+        sets = self._sets(predicate)
         levels = {
             "mean": float(captioner.fit.activations[:, column].mean()),
             "zero": 0.0,
@@ -160,7 +163,7 @@ class CausalCheck:
         made: dict[str, Measurement] = {}
         output: dict[str, JsonValue] = {
             "target": aims[0],
-            "n_named_tokens": 0 if named is None else int(named.sum()),
+            "n_named_tokens": 0 if sets is None else int(sets[0].sum()),
             "n_matched": len(matched),
         }
         for intervention, spots in (("mean", active), ("zero", active), ("amplify", silent)):
@@ -174,8 +177,6 @@ class CausalCheck:
                     effects = changed.on_what_follows()
                 else:
                     effects = changed.on_set(0, range(1, len(changed.sets)))
-                if effects.elsewhere is not None and not len(effects.elsewhere):
-                    return None
                 if intervention == "amplify":
                     # Raising the unit adds what ablation takes away.
                     effects = effects._replace(own=-effects.own, matched=-effects.matched)
@@ -192,16 +193,24 @@ class CausalCheck:
         effect = made.pop("causal_effect")
         return Causes(effect, tuple(made.values()), output)
 
+    def _sets(self, predicate: Predicate | None) -> Bool[ndarray, "sets d_vocab"] | None:
+        """The tokens that are named, and other sets of words; None without enough of either."""
+        named = named_tokens(self._subject, predicate)
+        if named is None:
+            return None
+        others = unrelated_sets(self._context, named)
+        return np.vstack([named, others]) if len(others) >= FEWEST else None
+
     def ablated(
         self, column: int, unit: int, sets: Bool[ndarray, "sets d_vocab"]
-    ) -> Answers | None:
+    ) -> Changes | None:
         """What setting `unit`, the captioner's `column`, to its mean does to sets of tokens.
 
         Effects as in `check`, of any sets; None with too few texts or like units.
         """
         matched = self._peers.matched(unit)[: N_MATCHED[self._effort]]
         active = self._spots(column, active=True)
-        if active is None or len(matched) < _FEWEST_MATCHED:
+        if active is None or len(matched) < FEWEST:
             return None
         level = float(self._captioner.fit.activations[:, column].mean())
         return self._changed(active, Lever(self._peers.own, unit), matched, level, sets)
@@ -214,13 +223,14 @@ class CausalCheck:
         matched: Sequence[Lever],
         level: float,
         sets: Bool[ndarray, "sets d_vocab"] | None,
-    ) -> Answers:
+    ) -> Changes:
         """Effects of setting a unit to `level`, and of moving each matched unit by as much.
 
         Matched units are moved where the unit is, also those of another layer: what a change does
         depends on the layer as well as on its direction.
         """
         past = self._subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
+        members = None if sets is None else members_of(sets, self._subject.device)
         # What the blocks below give is the same whichever unit is moved: they run once.
         at = own.levers.pushed_at
         below = self._subject.blocks[: at.layer]
@@ -228,7 +238,7 @@ class CausalCheck:
         units = [own, *matched]
         sites = dict.fromkeys((resid, *(each.levers.site for each in units)))
         with self._subject.capture(list(sites)) as taken, output_shapes(below) as shapes:
-            clean = self._answers(spots, past, None, sets)
+            clean = self._answers(spots, past, None, members)
         change = level - own.levers.read(taken[own.levers.site])[..., own.unit]
         moved: list[Answers] = []
         # Several units a pass: the weights are read from memory once for all of them.
@@ -237,8 +247,8 @@ class CausalCheck:
             self._context.step(start, len(units), f"checking what unit {own.name} causes")
             move = _Move(at, units[start : start + at_once], change, taken)
             with resuming(below, shapes, taken[resid].repeat(len(move.units), 1, 1)):
-                moved.append(self._answers(spots, past, move, sets))
-        return Answers(
+                moved.append(self._answers(spots, past, move, members))
+        return Changes(
             clean.continuation - np.concatenate([each.continuation for each in moved]),
             clean.sets - np.concatenate([each.sets for each in moved], axis=1),
         )
@@ -248,9 +258,12 @@ class CausalCheck:
         spots: Spots,
         past: Any,
         move: _Move | None,
-        sets: Bool[ndarray, "sets d_vocab"] | None,
+        members: Tensor | None,
     ) -> Answers:
-        """One row for each unit that is moved, or a single one where none is."""
+        """One row for each unit that is moved, or a single one where none is.
+
+        `members` is sparse, [sets d_vocab].
+        """
         count, (n_contexts, suffix) = 1 if move is None else len(move.units), spots.ids.shape
         mask = torch.cat([spots.before.mask, torch.ones_like(spots.ids)], dim=1)
         steps = torch.arange(1, suffix + 1, device=spots.ids.device)
@@ -270,7 +283,7 @@ class CausalCheck:
         continuation = log_probs.gather(-1, follow)[..., 0].double().mean(-1)
         return Answers(
             continuation.view(count, n_contexts).cpu().numpy(),
-            _log_sums(log_probs[:, 0], sets).reshape(-1, count, n_contexts),
+            _log_sums(log_probs[:, 0], members).reshape(-1, count, n_contexts),
         )
 
     def _spots(self, column: int, *, active: bool) -> Spots | None:
@@ -310,15 +323,20 @@ class CausalCheck:
         )
 
 
+def members_of(sets: Bool[ndarray, "sets d_vocab"], device: torch.device) -> Tensor:
+    """The sets as a sparse matrix: few of all pairs of a set and a token are in it."""
+    return torch.from_numpy(sets).to_sparse().to(device, torch.float64)
+
+
 def _log_sums(
-    log_probs: Float[Tensor, "rows d_vocab"], sets: Bool[ndarray, "sets d_vocab"] | None
+    log_probs: Float[Tensor, "rows d_vocab"], members: Tensor | None
 ) -> Float[ndarray, "sets rows"]:
     """Log-probability of each set of tokens."""
-    if sets is None:
+    if members is None:
         return np.zeros((0, len(log_probs)))
-    # Few of all pairs are members: as a sparse product this is hardly work.
-    members = torch.from_numpy(sets).to_sparse().to(log_probs.device, torch.float64)
-    sums: ndarray = torch.sparse.mm(members, log_probs.double().exp().T).log().cpu().numpy()
+    # The product takes a third of the time where its right side lies row by row.
+    probabilities = log_probs.double().exp().T.contiguous()
+    sums: ndarray = torch.sparse.mm(members, probabilities).log().cpu().numpy()
     return sums
 
 

@@ -24,7 +24,7 @@ class Effects(NamedTuple):
     """Nats by which the unit makes the target likelier."""
     matched: Float[ndarray, "units contexts"]
     elsewhere: Float[ndarray, " targets"] | None = None
-    """What the unit does to each of the other targets (see `strengths`); None without any."""
+    """What the unit does to each of the other targets (see `strengths`); None: not looked at."""
 
     @property
     def mean(self) -> float:
@@ -54,6 +54,8 @@ class Effects(NamedTuple):
         """What the unit would do if it did as much as to one in twenty other targets, in nats."""
         if self.elsewhere is None:
             return 0.0
+        if not len(self.elsewhere):  # then nothing that it does is known to be particular
+            return abs(self.mean)
         return self.bar_of_units * float(_exceeded_by_few(self.elsewhere))
 
     @property

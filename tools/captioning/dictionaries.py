@@ -77,8 +77,8 @@ class SparseDictionary:
     """Of the file's bytes and of how they are read."""
 
     @property
-    def name(self) -> str:
-        """What tells its latents from another's in stored captions: how the digest begins."""
+    def short_digest(self) -> str:
+        """What tells its latents from another's in stored captions."""
         return self.digest[:12]
 
     @property

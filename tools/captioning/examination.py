@@ -24,7 +24,7 @@ class Examination(NamedTuple):
 
     assessment: Assessment
     causes: Causes | None
-    """None where the caption does not hold, or texts or like units are too few."""
+    """None where the caption does not hold, or texts, like units or other words are too few."""
     twin: tuple[Measurement, ...]
     bar: Bar | None = None
     """What captions of the random twin's units reach; None where none was captioned."""

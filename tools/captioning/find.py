@@ -25,7 +25,6 @@ from dragoman.tools.captioning.passes import collect
 from dragoman.tools.captioning.store import ExemplarStore
 from dragoman.tools.captioning.units import UnitLayer, check_units
 from dragoman.tools.captioning.vision.tool import find_images, only_pictures
-from dragoman.tools.captioning.whole import counted
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tool
 from dragoman.tools.statistics import wilson
@@ -74,7 +73,7 @@ def find_exemplars(
     try:
         store = collect(context, text, [where], dictionary=latents)
     except UserError as error:
-        # The corpus is read while the pass goes on: a bad line far down comes up here.
+        # The corpus is read by the pass: a bad line far down comes up here.
         raise ToolError(f"corpus: {error}") from None
     entries = [entry_of(store, where, unit) for unit in units]
     description: JsonObject = {
@@ -99,7 +98,7 @@ def streamed(context: ToolContext, path: str | None, effort: Effort) -> TextCorp
         return sample_corpus(context, _DOCUMENTS[effort])
     try:
         texts = open_corpus(Path(path).expanduser())
-        return texts.first(_DOCUMENTS["quick"]) if effort == "quick" else counted(context, texts)
+        return texts.first(_DOCUMENTS["quick"]) if effort == "quick" else texts
     except UserError as error:
         raise ToolError(f"corpus: {error}") from None
 

@@ -8,7 +8,7 @@ disk, and a run that was stopped goes on to the same result, to the bit.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ SKETCH_BITS = 2
 """One position in four, chosen by hash, is counted for the quantile: after a million tokens the
 0.99 quantile stands within 0.99 ± 0.0004 (95%) of the ranks, and the cost is a quarter."""
 _TOKENISED_AT_ONCE = 256
+_COUNTED_AT_ONCE = 10_000
 
 
 class _Document(NamedTuple):
@@ -105,6 +106,15 @@ def collect(
     return ExemplarStore(folder, manifest)
 
 
+def count_texts(context: ToolContext, parts: Sequence[TextPart]) -> int:
+    """How many texts there are; `UserError` names a bad line."""
+    count = 0
+    for count, _ in enumerate(chain.from_iterable(part.texts() for part in parts), start=1):
+        if count % _COUNTED_AT_ONCE == 0:
+            context.step(count, 0, "counting the texts")
+    return count
+
+
 def _kept(folder: Path, begun: Manifest) -> Manifest:
     found = read_manifest(folder)
     if found is None:
@@ -144,24 +154,28 @@ class _Run:
 
     def read(self, corpus: TextCorpus, tokens: int, shard_tokens: int) -> None:
         done = self.writer.manifest.shards
+        # So that progress has a total, and a bad line is found before the pass, not hours into it.
+        total = corpus.n_documents
+        if total is None:
+            total = count_texts(self._context, corpus.parts)
         for number, part in enumerate(corpus.parts):
             behind = sum(shard.n_documents for shard in done if shard.part == number)
             texts = islice(part.texts(), behind, None)
             for shard in _shards(texts, behind, self._context.subject, tokens, shard_tokens):
-                self._read_shard(number, part, shard, corpus.n_documents)
+                self._read_shard(number, part, shard, total)
         if not int(self._summaries.n_positions):
             raise ToolError(f"the corpus is empty: {corpus.description}")
         self.writer.finish()
 
     def _read_shard(
-        self, number: int, part: TextPart, shard: Sequence[_Document], total: int | None
+        self, number: int, part: TextPart, shard: Sequence[_Document], total: int
     ) -> None:
         first = self.writer.manifest.n_documents
         key = _key(part.id, self._context.seed)
         task = f"reading {self._summaries.n_units} units"
         n_read = first
         for batch in packed(self._context.subject, [each.tokens for each in shard]):
-            self._context.step(n_read, total or 0, task)
+            self._context.step(n_read, total, task)
             n_read += len(batch.rows)
             numbers = torch.from_numpy(first + batch.rows)
             own = np.array([shard[row].number for row in batch.rows], dtype=np.uint64)

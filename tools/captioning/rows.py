@@ -57,7 +57,7 @@ class UnitCaption(Record):
     layer: int
     unit: int
     dictionary: str = ""
-    """Of a latent: the beginning of its autoencoder's digest (`SparseDictionary.name`)."""
+    """Of a latent: `SparseDictionary.short_digest` of its autoencoder."""
     caption: str | None = None
     best_rejected: str | None = None
     """The best candidate of a unit that no caption explains better than the floor."""

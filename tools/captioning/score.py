@@ -55,7 +55,8 @@ def score_caption(
     the unit active), simulation, embedding, likelihood, and a chat model's verdict where there is
     one. A caption that quotes words or names classes of tokens or topics is checked by rule; any
     other is judged by a sentence embedder. `causal_effect` says whether the unit acts on the text
-    that the caption predicts. A caption of a vision subject's channel is scored on images.
+    that the caption predicts, more than like units do and more than on other words. A caption of a
+    vision subject's channel is scored on images.
     """
     if context.network.kind == "vision":
         only_pictures(corpus=corpus, dictionary=dictionary, kind=None if kind == "mlp" else kind)

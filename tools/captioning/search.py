@@ -9,6 +9,7 @@ import json
 import re
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -72,7 +73,12 @@ class Found(NamedTuple):
     n_near: int
 
 
-@tool(method="captioning", subjects=("language", "vision"))
+def stored_captions(home: Path, subject_digest: str, arguments: JsonObject) -> str:
+    """Digest of the captions that a call searches; '' for a call without a concept."""
+    return "" if arguments.get("concept") is None else Atlas(home, subject_digest).digest()
+
+
+@tool(method="captioning", subjects=("language", "vision"), reads=stored_captions)
 def search_neurons(
     context: ToolContext,
     concept: Annotated[

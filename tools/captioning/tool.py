@@ -10,7 +10,6 @@ from pydantic import Field
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import (
     JsonObject,
-    Measurement,
     ToolSuccess,
     canonical_json,
     content_id,
@@ -80,7 +79,8 @@ def caption_neurons(
     of the two it failed. A unit that responds to several things gets a caption, a score and a share
     for each. These scores are correlational: they say when a unit is active, not what it does.
     `causal_effect` says that: whether ablating the unit changes the text that its caption predicts
-    by more than as large a change of like units does (for a head: heads of the nearest layers).
+    by more than as large a change of like units does (for a head: heads of the nearest layers),
+    and by more than it changes other words.
 
     Units of a vision subject are the channels of a layer, watched on images.
     """
@@ -117,7 +117,13 @@ def caption_neurons(
         effort=effort,
         pmi=pmi,
     )
-    return _result(context, bench, choices, examined, names, TAU if pmi else 0.0)
+    entries = _entries(bench, choices, examined, names, TAU if pmi else 0.0)
+    # So that search_neurons finds them; another effort, corpus or autoencoder is another source.
+    called = [texts.corpus.id, len(texts.corpus.documents), effort, names, pmi, context.seed]
+    whose = "" if latents is None else latents.digest
+    atlas = Atlas(context.home, context.subject.identity.digest)
+    atlas.store(content_id(["caption_neurons", *called, whose]), _rows(bench, entries, examined))
+    return _result(context, bench, choices, examined, entries, TAU if pmi else 0.0)
 
 
 def texts_of(
@@ -166,50 +172,41 @@ def decoys(
     return others[:wanted]
 
 
-def _result(
-    context: ToolContext,
+def _entries(
     bench: Bench,
     choices: Choices,
     examined: Sequence[Examination | None],
     names: Sequence[str],
     tau: float,
-) -> ToolSuccess:
-    captioner, corpus = bench.captioner, bench.corpus
-    entries: list[JsonObject] = []
-    rows: list[UnitCaption] = []
-    measurements: list[Measurement] = []
-    controls: list[Measurement] = []
+) -> list[JsonObject]:
+    entries = []
     for unit, (name, chosen, found) in enumerate(zip(names, choices.chosen, examined, strict=True)):
-        holds = found is not None and found.holds
         entry = entry_of(
-            captioner,
+            bench.captioner,
             unit,
             name,
             chosen,
-            holds,
+            found is not None and found.holds,
             scored=found is not None,
             tau=tau,
             reason=NO_CAPTION if found is None else found.rejection,
         )
-        if found is not None:
-            measurements += found.measurements
-            controls += found.controls
-            entry |= found.output
-        entries.append(entry)
-        rows.append(
-            row_of_entry(
-                bench.where.kind,
-                bench.where.layer,
-                bench.units[unit],
-                entry,
-                () if found is None else found.measurements,
-                () if found is None else found.controls,
-                dictionary="" if bench.dictionary is None else bench.dictionary.name,
-            )
-        )
-    # So that search_neurons finds them.
-    atlas = Atlas(context.home, context.subject.identity.digest)
-    atlas.store(content_id(["caption_neurons", corpus.id, list(names), tau, context.seed]), rows)
+        entries.append(entry if found is None else {**entry, **found.output})
+    return entries
+
+
+def _result(
+    context: ToolContext,
+    bench: Bench,
+    choices: Choices,
+    examined: Sequence[Examination | None],
+    entries: Sequence[JsonObject],
+    tau: float,
+) -> ToolSuccess:
+    captioner, corpus = bench.captioner, bench.corpus
+    scored = [found for found in examined if found is not None]
+    measurements = [each for found in scored for each in found.measurements]
+    controls = [each for found in scored for each in found.controls]
     description: JsonObject = {
         "captions": list(entries),
         "corpus": corpus.description,
@@ -223,7 +220,7 @@ def _result(
     ]
     detections = [each for each in measurements if each.metric == "detection"]
     if detections:
-        held = [found.holds for found in examined if found is not None]
+        held = [found.holds for found in scored]
         plot = figures.detection_plot(detections, held)
         artifacts.append(context.save("detection.svg", plot, "image/svg+xml"))
     return ToolSuccess(
@@ -234,6 +231,23 @@ def _result(
         artifacts=tuple(artifacts),
         caveats=_caveats(entries, examined, choices.n_failed),
     )
+
+
+def _rows(
+    bench: Bench, entries: Sequence[JsonObject], examined: Sequence[Examination | None]
+) -> list[UnitCaption]:
+    return [
+        row_of_entry(
+            bench.where.kind,
+            bench.where.layer,
+            unit,
+            entry,
+            () if found is None else found.measurements,
+            () if found is None else found.controls,
+            dictionary="" if bench.dictionary is None else bench.dictionary.short_digest,
+        )
+        for unit, entry, found in zip(bench.units, entries, examined, strict=True)
+    ]
 
 
 def _exemplar_file(

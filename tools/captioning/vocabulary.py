@@ -292,12 +292,12 @@ def _by_place() -> list[TokenClass]:
         ),
         TokenClass(
             "first words of a sentence",
-            "at the start of a sentence",
+            "opening a sentence",
             lambda table: table.sentence_start & (table.word != ""),
         ),
         TokenClass(
             "first words of a line",
-            "at the start of a line",
+            "opening a line",
             lambda table: table.line_start & (table.word != ""),
         ),
         TokenClass(

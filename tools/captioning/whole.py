@@ -15,7 +15,7 @@ import numpy as np
 
 from dragoman.core.errors import ToolError, UserError
 from dragoman.core.records import content_id
-from dragoman.tools.captioning.corpora import FileCorpus, open_corpus
+from dragoman.tools.captioning.corpora import open_corpus
 from dragoman.tools.captioning.corpus import (
     MIN_DOCUMENTS,
     TOKENS,
@@ -26,12 +26,10 @@ from dragoman.tools.captioning.corpus import (
 from dragoman.tools.captioning.describing import table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.parts import Further
-from dragoman.tools.captioning.passes import collect
+from dragoman.tools.captioning.passes import collect, count_texts
 from dragoman.tools.captioning.store import ExemplarStore
 from dragoman.tools.captioning.units import UnitLayer, read_layers
 from dragoman.tools.context import ToolContext
-
-_STEP = 10_000
 
 
 class Texts(NamedTuple):
@@ -125,22 +123,12 @@ def read_whole(
     A pass that was stopped goes on after its last finished shard. `UserError` and `ToolError` as of
     `read_corpus` and `collect`.
     """
-    corpus = counted(context, open_corpus(path))
-    if corpus.counted is not None and corpus.counted <= n_documents:
+    corpus = open_corpus(path)
+    count = count_texts(context, corpus.parts)
+    if count <= n_documents:
         return Texts(read_corpus(path, context.subject.tokenizer, n_documents))
-    return _sampled(collect(context, corpus, wheres, dictionary=dictionary), context, n_documents)
-
-
-def counted(context: ToolContext, corpus: FileCorpus) -> FileCorpus:
-    """The corpus with the number of its texts: the pass is long, and then tells how far it is.
-
-    A bad line is found before the pass, too, and not hours into it.
-    """
-    count = 0
-    for count, _ in enumerate(corpus.texts(), start=1):
-        if count % _STEP == 0:
-            context.step(count, 0, "counting the texts")
-    return replace(corpus, counted=count)
+    store = collect(context, replace(corpus, counted=count), wheres, dictionary=dictionary)
+    return _sampled(store, context, n_documents)
 
 
 def read_store(

@@ -9,10 +9,11 @@ from numpy import ndarray
 from dragoman.tools.captioning.predicates import Kind, Predicate, Topic, holds
 from dragoman.tools.captioning.tokens import TokenTable, token_table
 from dragoman.tools.captioning.vocabulary import classes, topics
+from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.language import LanguageSubject
 
-_NAMEABLE = 0.5
-"""A predicate that holds of more of the vocabulary than this names nothing."""
+_NAMEABLE = 0.1
+"""A predicate that holds of more of the vocabulary than this names no words in particular."""
 _SHARED = 0.1
 """The share of tokens in common above which sets are related."""
 
@@ -36,7 +37,7 @@ def vocabulary_table(subject: LanguageSubject) -> TokenTable:
 def named_tokens(
     subject: LanguageSubject, predicate: Predicate | None
 ) -> Bool[ndarray, " d_vocab"] | None:
-    """The tokens of which a predicate holds; None where it names none, or nearly all."""
+    """The tokens of which a predicate holds; None where it names none, or too many."""
     if predicate is None:
         return None
     table = vocabulary_table(subject)
@@ -47,24 +48,30 @@ def named_tokens(
     return chosen if 0 < chosen.mean() < _NAMEABLE else None
 
 
-def word_sets(subject: LanguageSubject) -> Bool[ndarray, "sets d_vocab"]:
+def word_sets(context: ToolContext) -> Bool[ndarray, "sets d_vocab"]:
     """The topics and the classes of words that captions are made of, as tokens. Made once."""
+    subject = context.subject
     sets = _WORD_SETS.get(subject)
     if sets is None:
         # A class that is a place in a text says nothing of a token.
         kinds = [Kind(name=name) for name, each in classes().items() if not each.place]
         atoms: list[Predicate] = [*(Topic(name=name) for name in topics()), *kinds]
-        named = [named_tokens(subject, atom) for atom in atoms]
+        named = []
+        for place, atom in enumerate(atoms):
+            context.step(place, len(atoms), "looking up words in the vocabulary")
+            named.append(named_tokens(subject, atom))
         chosen = [each for each in named if each is not None]
-        sets = _WORD_SETS[subject] = np.array(chosen, bool).reshape(len(chosen), subject.d_vocab)
+        # Where few tokens hold digits, several classes of numbers are the same.
+        sets = np.unique(np.array(chosen, bool).reshape(len(chosen), subject.d_vocab), axis=0)
+        _WORD_SETS[subject] = sets
     return sets
 
 
 def unrelated_sets(
-    subject: LanguageSubject, named: Bool[ndarray, " d_vocab"]
+    context: ToolContext, named: Bool[ndarray, " d_vocab"]
 ) -> Bool[ndarray, "sets d_vocab"]:
     """Those of `word_sets` with hardly a token in common with `named`."""
-    sets = word_sets(subject)
+    sets = word_sets(context)
     unrelated: ndarray = sets[~related(sets, named)]
     return unrelated
 

@@ -11,7 +11,8 @@ the subject knows, of the fewest classes that half of the unit's *exemplars* are
 effect is by how many nats the unit makes its target likelier. The control is exact: other units of
 the layer, nearest in how strongly they are active, are moved by as much at the same places. The
 test is two-sided, and the p-value is the rank of the unit's effect among the matched units', by
-size.
+size. The language side's second control, of other targets, is left out: channels seldom act on
+classes that they have nothing to do with (docs/decisions/0010).
 """
 
 from collections import Counter
@@ -85,13 +86,13 @@ class VisionCausalCheck:
         matched = self._matched(unit)
         ablated = self._effects(shown, unit, matched, classes, None)
         made = [ablated.measurement("causal_effect", scope, self._context.seed)]
-        told: dict[str, JsonValue] = {"causal_effect": _told(ablated)}
+        told: dict[str, JsonValue] = {"causal_effect": ablated.output}
         silent = self._some(captioner.held_out.images[~active])
         if self._effort == "full" and len(silent) >= MIN_CONTEXTS:
             raised = self._effects(silent, unit, matched, classes, exemplars)
             metric = "causal_effect_amplify"
             made.append(raised.measurement(metric, scope, self._context.seed))
-            told[metric] = _told(raised)
+            told[metric] = raised.output
         output: JsonObject = {
             "target": target,
             "n_target_classes": len(classes),
@@ -211,7 +212,3 @@ def named(concept: Concept) -> set[int]:
             return set[int]().union(*(named(part) for part in parts))
         case _:
             return set()
-
-
-def _told(effects: Effects) -> dict[str, JsonValue]:
-    return {"effect_nats": round(effects.mean, 5), "p": round(effects.p_value, 4)}

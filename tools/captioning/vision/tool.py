@@ -91,8 +91,8 @@ def caption_channels(
     ]
     # So that search_neurons finds them.
     atlas = Atlas(context.home, context.vision.identity.digest)
-    called = ["caption_neurons", list(bench.images.ids), effort, bench.unit_names, tau]
-    atlas.store(content_id([*called, context.seed]), rows)
+    called = [bench.images.digest, effort, bench.unit_names, tau, context.seed]
+    atlas.store(content_id(["caption_neurons", *called]), rows)
     description: JsonObject = {
         "captions": list(entries),
         "images": bench.images.description,

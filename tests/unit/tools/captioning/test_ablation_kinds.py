@@ -142,7 +142,7 @@ def test_latents_found_by_a_concept_are_of_the_autoencoder_that_is_asked_for(
     call, head_lab, home, dictionary, monkeypatch
 ):
     monkeypatch.setattr(searching, "_embedder", lambda context: _embed)
-    name = load_dictionary(Path(dictionary), head_lab.layer).name
+    name = load_dictionary(Path(dictionary), head_lab.layer).short_digest
     owners = {7: name, 9: "another", 11: ""}
     rows = [
         row_of_entry(

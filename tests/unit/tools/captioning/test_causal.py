@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from dragoman.core.records import Site
+from dragoman.tools.captioning import causal
 from dragoman.tools.captioning.captioner import Captioner
-from dragoman.tools.captioning.causal import CausalCheck, _Move
+from dragoman.tools.captioning.causal import CausalCheck, _Move, members_of
 from dragoman.tools.captioning.causal_effects import Effects, strengths
 from dragoman.tools.captioning.dictionaries import SparseDictionary
 from dragoman.tools.captioning.levers import Components, Latents, Lever, levers_of, output_norms
@@ -17,7 +18,7 @@ from dragoman.tools.captioning.peers import Peers, peers_of
 from dragoman.tools.captioning.predicates import Predicate, Word, either
 from dragoman.tools.captioning.tokens import token_table
 from dragoman.tools.captioning.units import UnitLayer, read_units
-from dragoman.tools.captioning.word_sets import word_sets
+from dragoman.tools.captioning.word_sets import unrelated_sets, word_sets
 from dragoman.tools.context import ToolContext
 from dragoman.tools.subjects.hooks import Edit
 from dragoman.tools.subjects.planted import plant
@@ -327,8 +328,8 @@ def test_a_set_has_the_probability_of_its_tokens(lab):
     check, _, subject, *_ = lab
     spots = check._spots(ACTOR, active=True)
     past = subject.forward(spots.before, use_cache=True, logits_to_keep=1).past_key_values
-    sets = word_sets(subject)
-    answers = check._answers(spots, past, None, sets)
+    sets = word_sets(check._context)
+    answers = check._answers(spots, past, None, members_of(sets, subject.device))
     assert answers.sets.shape == (len(sets), 1, len(spots.ids))
     for row in (0, 3):
         before = spots.before.ids[row][spots.before.mask[row] == 1].tolist()
@@ -361,6 +362,19 @@ def test_a_unit_that_stirs_up_all_words_is_no_cause_of_any(lab):
     assert found.effect.baseline == pytest.approx(told["bar_of_targets_nats"], abs=1e-5)
 
 
+def test_with_few_other_words_what_follows_is_the_target(lab, monkeypatch):
+    check, units, *_, promoted = lab
+    some = unrelated_sets(check._context, np.zeros(check._subject.d_vocab, bool))
+    told = {}
+    for count in (18, 19):
+        monkeypatch.setattr(causal, "unrelated_sets", lambda *_, count=count: some[:count])
+        told[count] = check.check(ACTOR, units[ACTOR], _words(promoted)).output
+    assert told[18]["target"] == "continuation"
+    assert told[18]["n_named_tokens"] == 0
+    assert told[19]["target"] == "named"
+    assert told[19]["causal_effect"]["n_other_targets"] == 19
+
+
 def test_effects_elsewhere_are_in_units_of_what_like_units_do():
     effects = np.zeros((4, 21, 3))
     effects[0, 0], effects[0, 1], effects[0, 2] = 1.0, -0.5, 0.25
@@ -386,3 +400,7 @@ def test_an_effect_has_to_exceed_those_elsewhere_too():
     few = Effects(own, matched, np.array([4.0, 1.0]))
     assert few.bar == pytest.approx(0.4)
     assert few.p_value == pytest.approx(1 / 3)
+    # Where nothing elsewhere can be compared, nothing is known to be particular.
+    none = Effects(own, matched, np.zeros(0))
+    assert none.p_value == 1.0
+    assert none.measurement("m", "", 0).ci95[0] <= none.bar

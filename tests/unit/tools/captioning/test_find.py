@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dragoman.tools.captioning.corpora import FilePart
 from dragoman.tools.captioning.find import find_exemplars
 from dragoman.tools.context import ToolContext
 
@@ -21,9 +22,11 @@ def corpus_file(tmp_path_factory):
 
 @pytest.fixture
 def run(make_tiny, tmp_path, corpus_file):
-    def call(subject=None, **arguments):
+    def call(subject=None, progress=lambda done, total, text: None, **arguments):
         subject = subject or make_tiny()
-        context = ToolContext(subject, 0, tmp_path, tmp_path / "artifacts", tmp_path / "cache")
+        context = ToolContext(
+            subject, 0, tmp_path, tmp_path / "artifacts", tmp_path / "cache", progress=progress
+        )
         parsed = find_exemplars.parse({"corpus": corpus_file, "layer": 1, **arguments})
         experiment = find_exemplars.experiment(
             parsed, subject_digest=subject.identity.digest, seed=0
@@ -66,6 +69,16 @@ def test_asking_about_other_units_of_a_layer_runs_nothing(run, make_tiny):
     hook.remove()
     assert again.status == "ok"
     assert not made
+
+
+def test_a_pass_has_a_total_and_a_finished_one_reads_no_text(run, make_tiny, monkeypatch):
+    subject, said = make_tiny("llama", 4), []
+    run(subject=subject, units=[1], progress=lambda *step: said.append(step))
+    reading = [(done, total) for done, total, text in said if text.startswith("reading")]
+    assert reading
+    assert {total for _, total in reading} == {60}
+    monkeypatch.setattr(FilePart, "texts", lambda part: pytest.fail(f"{part.path} was read"))
+    assert run(subject=subject, units=[2]).status == "ok"
 
 
 def test_a_dead_unit_has_no_exemplars_and_a_reason(run, make_tiny):

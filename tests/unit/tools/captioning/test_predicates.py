@@ -100,7 +100,7 @@ def test_nothing_follows_the_last_token_of_a_document(word_tokenizer):
         ),
         (
             both(Topic(name="months"), Kind(name="first words of a sentence")),
-            "words about months at the start of a sentence",
+            "words about months opening a sentence",
         ),
         (
             either(After(of=Word(word="in")), After(of=Word(word="of"))),

@@ -8,7 +8,10 @@ from dragoman.tools.captioning.predicates import (
     Piece,
     Topic,
     Word,
+    both,
     either,
+    phrase,
+    without,
 )
 from dragoman.tools.captioning.reading import read
 
@@ -35,6 +38,13 @@ from dragoman.tools.captioning.reading import read
 )
 def test_what_a_caption_says_is_read(caption, predicate):
     assert read(caption) == predicate
+
+
+@pytest.mark.parametrize("place", ["first words of a sentence", "first words of a line"])
+def test_a_place_that_a_caption_adds_is_no_class_of_its_own(place):
+    # Places are said by a qualifier, which is left unread: not as an alternative, nor denied.
+    for make in (both, without):
+        assert read(phrase(make(Kind(name="digits"), Kind(name=place)))) == Kind(name="digits")
 
 
 @pytest.mark.parametrize("caption", ["mysterious vibes", "they have the same thing", "???", ""])

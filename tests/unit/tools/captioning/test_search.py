@@ -7,6 +7,7 @@ import pytest
 
 from dragoman.core.records import Measurement
 from dragoman.tools.captioning import search as searching
+from dragoman.tools.captioning.ablation import ablate_neurons
 from dragoman.tools.captioning.atlas import Atlas
 from dragoman.tools.captioning.rows import RowKind, UnitCaption, row_of_entry
 from dragoman.tools.captioning.search import search_neurons
@@ -154,6 +155,37 @@ def test_the_source_with_most_contexts_speaks_for_a_unit(atlas: Atlas) -> None:
 def test_another_subject_has_an_atlas_of_its_own(context: ToolContext) -> None:
     Atlas(context.home, "another digest").store("run", [row(1, "months")])
     assert find(context, "months").output["outcome"] == "not searched"
+
+
+def test_a_search_is_another_experiment_once_more_is_stored(
+    context: ToolContext, atlas: Atlas
+) -> None:
+    def asked(tool: Any, **arguments: Any) -> str:
+        digest = context.subject.identity.digest
+        parsed = tool.parse(arguments)
+        experiment = tool.experiment(parsed, subject_digest=digest, seed=0, home=context.home)
+        found: str = experiment.id
+        return found
+
+    def all_three() -> tuple[str, str, str]:
+        return (
+            asked(search_neurons, concept="months"),
+            asked(ablate_neurons, layer=1, concept="months"),
+            asked(ablate_neurons, layer=1, neurons=[2]),
+        )
+
+    before = all_three()
+    assert all_three() == before
+    atlas.store("run", [row(2, "words about months", layer=1)])
+    after = all_three()
+    assert [left == right for left, right in zip(before, after, strict=True)] == [
+        False,
+        False,
+        True,
+    ]
+    # The same once more is the same.
+    atlas.store("run", [row(2, "words about months", layer=1)])
+    assert all_three() == after
 
 
 def test_damage_costs_time_and_never_an_answer(context: ToolContext, atlas: Atlas) -> None:

@@ -2,6 +2,8 @@ import json
 import re
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dragoman.core.protocols import ChatReply
 from dragoman.core.records import ChatIdentity
@@ -86,6 +88,30 @@ def test_captions_are_stored_to_be_searched(run, make_tiny, tmp_path):
     assert atlas.holdings().n_sources == 1
     run(layer=1, neurons=[4])
     assert len(atlas.holdings().entries) == 4
+
+
+def test_what_another_effort_or_autoencoder_found_is_not_overwritten(run, make_tiny, tmp_path):
+    atlas = Atlas(tmp_path, make_tiny().identity.digest)
+    for effort in ("quick", "full"):
+        run(layer=1, neurons=[3], effort=effort)
+    assert atlas.holdings().n_sources == 2
+    generator = torch.Generator().manual_seed(0)
+    for number in range(2):
+        given = {
+            "W_enc": torch.randn(32, 20, generator=generator),
+            "W_dec": torch.randn(20, 32, generator=generator),
+        }
+        save_file(given, tmp_path / f"{number}.safetensors")
+        found = run(
+            layer=1,
+            neurons=[3],
+            kind="latent",
+            dictionary=str(tmp_path / f"{number}.safetensors"),
+        )
+        assert found.status == "ok", found.error
+    latents = [each for each in atlas.holdings().entries if each.kind == "latent"]
+    assert [each.name for each in latents] == ["latent.1.3"] * 2
+    assert len({each.dictionary for each in latents}) == 2
 
 
 def test_each_neuron_has_an_entry_a_detection_and_evidence(run, tmp_path):
