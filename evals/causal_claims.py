@@ -210,7 +210,7 @@ def introduction(study: Study, n_units: int, effort: Effort) -> str:
 
 `{subject.identity.name}`, {study.corpus.description}; {n_units} units a layer (or all that it has),
 seed {SEED}, ablation to the mean, effort {effort}; {len(word_sets(study.context))} sets of words to
-compare with.
+compare with. Made by `python -m dragoman.evals.causal_claims`.
 
 *Cases*: a unit and what the caption of another unit of its layer names, without words that its own
 caption names or that it writes most of, or most against. None of these should be claimed; *own

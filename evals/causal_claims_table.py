@@ -7,7 +7,7 @@ import numpy as np
 from dragoman.core.records import Record
 from dragoman.evals.rows import EvalRow
 from dragoman.tools.captioning.units import UnitKind
-from dragoman.tools.statistics import bootstrap
+from dragoman.tools.statistics import bootstrap, wilson
 
 NAMES: Mapping[UnitKind, str] = {
     "mlp": "MLP neurons",
@@ -93,5 +93,8 @@ def _share(of_units: Sequence[float]) -> str:
     """Mean over units and its interval: what one unit does to many words is not many samples."""
     if not of_units:
         return ""
-    low, high = bootstrap(of_units, seed=0)
+    if len(set(of_units)) > 1:
+        low, high = bootstrap(of_units, seed=0)
+    else:  # resampling would call it certain
+        low, high = wilson(sum(of_units), len(of_units))
     return f"{np.mean(of_units):.3f} [{low:.3f}, {high:.3f}]"

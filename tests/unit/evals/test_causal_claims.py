@@ -109,4 +109,6 @@ def test_rates_are_means_over_units():
     assert cells[:4] == ["MLP neurons", "3", "3", "30"]
     means = [cell.split()[0] for cell in cells[4:]]
     assert means == ["0.500", "0.000", "0.550", "0.050", "1.000", "0.500"]
+    # None of two units is not known to be none of all.
+    assert cells[5] == "0.000 [0.000, 0.658]"
     assert "all" not in page
