@@ -30,9 +30,10 @@ check: $(VENV)/.installed-dev ## format, lint, import contracts, types
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 
+# In the order of folders: the slow tests of integration first, so that none is left to wait for.
 test: $(VENV)/.installed-dev ## every test that takes no chat model
 	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2
-	$(ONE_THREAD) $(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+	$(ONE_THREAD) $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(VENV)/.installed-dev ## the tests that need the local chat model or minutes
 	@$(BIN)/dragoman weights pull smollm2 minilm efficientnet-lite0 efficientnet-lite2 qwen2.5-coder-1.5b
