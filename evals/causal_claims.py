@@ -31,17 +31,17 @@ from dragoman.core.settings import load_settings
 from dragoman.evals.causal_claims_table import Counts, Row, render
 from dragoman.evals.rows import complete, kept_rows, read_rows
 from dragoman.evals.telling import publish
-from dragoman.tools.captioning.bench import lay_out, looked_over
-from dragoman.tools.captioning.causal import N_MATCHED, CausalCheck, Changes
+from dragoman.tools.captioning.bench import lay_out
+from dragoman.tools.captioning.causal import CausalCheck, Changes
 from dragoman.tools.captioning.corpus import Corpus, sample_corpus
 from dragoman.tools.captioning.describing import choose_all
-from dragoman.tools.captioning.heads import n_heads
-from dragoman.tools.captioning.peers import peers_of
+from dragoman.tools.captioning.examination import causal_check
 from dragoman.tools.captioning.rows import unit_name
-from dragoman.tools.captioning.units import UnitKind, UnitLayer
+from dragoman.tools.captioning.units import UnitKind, UnitLayer, n_units
 from dragoman.tools.captioning.word_sets import named_tokens, related, word_sets
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort, tools_digest
+from dragoman.tools.subjects.language import LanguageSubject
 from dragoman.tools.subjects.packaged import load_smollm2
 
 SEED = 0
@@ -80,16 +80,10 @@ class Study:
         self.units: dict[str, tuple[UnitLayer, int]] = {}
         """By name."""
         self._drawn: dict[UnitLayer, tuple[int, ...]] = {}
-        widths: dict[UnitKind, int] = {
-            "mlp": context.subject.d_mlp,
-            "resid": context.subject.d_model,
-            "head": n_heads(context.subject),
-        }
         for kind, listed in layers.items():
             for layer in listed:
                 where = UnitLayer(kind=kind, layer=layer)
-                order = np.random.default_rng([SEED, layer]).permutation(widths[kind])
-                drawn = self._drawn[where] = tuple(int(each) for each in order[:n_units])
+                drawn = self._drawn[where] = _draw(context.subject, where, n_units)
                 self.units |= {unit_name(kind, layer, unit): (where, unit) for unit in drawn}
         self.made = content_id(
             [
@@ -143,15 +137,7 @@ class Study:
         bench = lay_out(self.context, where, units, (), self.corpus)
         names = [unit_name(where.kind, where.layer, unit) for unit in units]
         chosen = choose_all(self.context, bench.captioner, names).chosen
-        peers = peers_of(
-            self.context,
-            looked_over(self.corpus),
-            where,
-            bench.scan,
-            least=1 + N_MATCHED[self._effort],
-        )
-        documents = self.corpus.documents
-        check = CausalCheck(self.context, bench.captioner, documents, peers, effort=self._effort)
+        check = causal_check(self.context, bench, self._effort)
         said = [None if each is None else each.candidate.predicate for each in chosen]
         named = tuple(named_tokens(self.context.subject, each) for each in said)
         return Captioned(check, units, named)
@@ -172,6 +158,11 @@ class Study:
                 return None, None
         logits = subject.decode(written[None])[0]
         return _words(logits), _words(-logits)
+
+
+def _draw(subject: LanguageSubject, where: UnitLayer, count: int) -> tuple[int, ...]:
+    order = np.random.default_rng([SEED, where.layer]).permutation(n_units(subject, where))
+    return tuple(int(each) for each in order[:count])
 
 
 def _words(logits: Float[Tensor, " d_vocab"]) -> Bool[ndarray, " d_vocab"]:

@@ -20,12 +20,11 @@ from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import choose_all, table_of
 from dragoman.tools.captioning.dictionaries import SparseDictionary
-from dragoman.tools.captioning.entries import NO_CAPTION, entry_of
-from dragoman.tools.captioning.examination import Examination, examine
+from dragoman.tools.captioning.examination import Examination, described, examine, row_of
 from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.neighbours import LayerScan, scan_layer
 from dragoman.tools.captioning.reranking import TAU
-from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, row_of_entry, unit_name
+from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, unit_name
 from dragoman.tools.captioning.tokens import TokenTable
 from dragoman.tools.captioning.tool import DECOYS, decoys
 from dragoman.tools.captioning.units import UnitLayer, check_units, n_units, read_layers
@@ -134,32 +133,10 @@ class LanguageUnits:
         chosen, answers = choices.chosen, choices.answers
         tau = TAU if self._pmi else 0.0
         for column, found in self._found(bench, [said_of(each) for each in chosen], names, wanted):
-            holds, scored = found is not None and found.holds, found is not None
-            entry = entry_of(
-                bench.captioner,
-                column,
-                names[column],
-                chosen[column],
-                holds,
-                scored=scored,
-                tau=tau,
-                reason=found.rejection if isinstance(found, Examination) else NO_CAPTION,
-            )
-            if isinstance(found, Examination):
-                entry |= found.output
+            entry = described(bench, column, chosen[column], found, tau)
             if answers is not None:
                 entry["chat_replies_per_unit"] = answers.replies_per_unit
-            unit = asked.units[column]
-            yield row_of_entry(
-                asked.where.kind,
-                asked.where.layer,
-                unit,
-                entry,
-                () if found is None else found.measurements,
-                () if found is None else found.controls,
-                exemplars=_exemplars(bench.captioner, column),
-                dictionary="" if self._dictionary is None else self._dictionary.short_digest,
-            )
+            yield row_of(bench, column, entry, found, _exemplars(bench.captioner, column))
 
     def _found(
         self,

@@ -7,11 +7,13 @@ from dragoman.core.records import JsonObject, Measurement
 from dragoman.tools.captioning.assessment import Assessment, Assessor, judges_for, summary_of
 from dragoman.tools.captioning.bar import Bar, random_bar
 from dragoman.tools.captioning.bench import Bench, looked_over
+from dragoman.tools.captioning.captioner import Chosen
 from dragoman.tools.captioning.causal import N_MATCHED, CausalCheck, Causes
 from dragoman.tools.captioning.chat_judge import ChatJudge
-from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION
+from dragoman.tools.captioning.entries import BELOW_TWIN, NO_CAPTION, entry_of
 from dragoman.tools.captioning.hearing import Said
 from dragoman.tools.captioning.peers import peers_of
+from dragoman.tools.captioning.rows import TextExemplar, UnitCaption, row_of_entry, unit_name
 from dragoman.tools.captioning.twin import SUFFIX, assess_twin
 from dragoman.tools.context import ToolContext
 from dragoman.tools.registry import Effort
@@ -116,14 +118,15 @@ def examine(
             continue
         examined = Examination(assessment, None, twin, bar)
         if examined.holds:
-            check = check or _causal_check(context, bench, effort)
+            check = check or causal_check(context, bench, effort)
             causes = check.check(unit, bench.units[unit], claim.predicate)
             examined = examined._replace(causes=causes)
         examinations.append(examined)
     return examinations
 
 
-def _causal_check(context: ToolContext, bench: Bench, effort: Effort) -> CausalCheck:
+def causal_check(context: ToolContext, bench: Bench, effort: Effort) -> CausalCheck:
+    """The causal check of the units of a bench."""
     peers = peers_of(
         context,
         looked_over(bench.corpus),
@@ -133,3 +136,46 @@ def _causal_check(context: ToolContext, bench: Bench, effort: Effort) -> CausalC
         least=1 + N_MATCHED[effort],
     )
     return CausalCheck(context, bench.captioner, bench.corpus.documents, peers, effort=effort)
+
+
+def described(
+    bench: Bench,
+    column: int,
+    chosen: Chosen | None,
+    found: Assessment | Examination | None,
+    tau: float,
+) -> JsonObject:
+    """The entry of the bench's unit number `column`, with what an examination adds."""
+    where = bench.where
+    examined = found if isinstance(found, Examination) else None
+    entry = entry_of(
+        bench.captioner,
+        column,
+        unit_name(where.kind, where.layer, bench.units[column]),
+        chosen,
+        found is not None and found.holds,
+        scored=found is not None,
+        tau=tau,
+        reason=NO_CAPTION if examined is None else examined.rejection,
+    )
+    return entry if examined is None else {**entry, **examined.output}
+
+
+def row_of(
+    bench: Bench,
+    column: int,
+    entry: JsonObject,
+    found: Assessment | Examination | None,
+    exemplars: Sequence[TextExemplar] = (),
+) -> UnitCaption:
+    """The row of the bench's unit number `column`, of which its entry says the same."""
+    return row_of_entry(
+        bench.where.kind,
+        bench.where.layer,
+        bench.units[column],
+        entry,
+        () if found is None else found.measurements,
+        () if found is None else found.controls,
+        exemplars=exemplars,
+        dictionary="" if bench.dictionary is None else bench.dictionary.short_digest,
+    )

@@ -31,10 +31,10 @@ from dragoman.tools.captioning.captioner import Captioner
 from dragoman.tools.captioning.corpus import Corpus
 from dragoman.tools.captioning.describing import Choices, choose_all, with_captioning_chat
 from dragoman.tools.captioning.dictionaries import SparseDictionary
-from dragoman.tools.captioning.entries import NO_CAPTION, entry_of, shown
-from dragoman.tools.captioning.examination import NO_TWIN, Examination, examine
+from dragoman.tools.captioning.entries import shown
+from dragoman.tools.captioning.examination import NO_TWIN, Examination, described, examine, row_of
 from dragoman.tools.captioning.reranking import TAU
-from dragoman.tools.captioning.rows import UnitCaption, row_of_entry, unit_name
+from dragoman.tools.captioning.rows import unit_name
 from dragoman.tools.captioning.units import (
     UnitLayer,
     check_units,
@@ -117,13 +117,17 @@ def caption_neurons(
         effort=effort,
         pmi=pmi,
     )
-    entries = _entries(bench, choices, examined, names, TAU if pmi else 0.0)
+    tau = TAU if pmi else 0.0
+    entries, rows = [], []
+    for unit, (chosen, found) in enumerate(zip(choices.chosen, examined, strict=True)):
+        entries.append(described(bench, unit, chosen, found, tau))
+        rows.append(row_of(bench, unit, entries[-1], found))
     # So that search_neurons finds them; another effort, corpus or autoencoder is another source.
     called = [texts.corpus.id, len(texts.corpus.documents), effort, names, pmi, context.seed]
     whose = "" if latents is None else latents.digest
     atlas = Atlas(context.home, context.subject.identity.digest)
-    atlas.store(content_id(["caption_neurons", *called, whose]), _rows(bench, entries, examined))
-    return _result(context, bench, choices, examined, entries, TAU if pmi else 0.0)
+    atlas.store(content_id(["caption_neurons", *called, whose]), rows)
+    return _result(context, bench, choices, examined, entries, tau)
 
 
 def texts_of(
@@ -172,29 +176,6 @@ def decoys(
     return others[:wanted]
 
 
-def _entries(
-    bench: Bench,
-    choices: Choices,
-    examined: Sequence[Examination | None],
-    names: Sequence[str],
-    tau: float,
-) -> list[JsonObject]:
-    entries = []
-    for unit, (name, chosen, found) in enumerate(zip(names, choices.chosen, examined, strict=True)):
-        entry = entry_of(
-            bench.captioner,
-            unit,
-            name,
-            chosen,
-            found is not None and found.holds,
-            scored=found is not None,
-            tau=tau,
-            reason=NO_CAPTION if found is None else found.rejection,
-        )
-        entries.append(entry if found is None else {**entry, **found.output})
-    return entries
-
-
 def _result(
     context: ToolContext,
     bench: Bench,
@@ -231,23 +212,6 @@ def _result(
         artifacts=tuple(artifacts),
         caveats=_caveats(entries, examined, choices.n_failed),
     )
-
-
-def _rows(
-    bench: Bench, entries: Sequence[JsonObject], examined: Sequence[Examination | None]
-) -> list[UnitCaption]:
-    return [
-        row_of_entry(
-            bench.where.kind,
-            bench.where.layer,
-            unit,
-            entry,
-            () if found is None else found.measurements,
-            () if found is None else found.controls,
-            dictionary="" if bench.dictionary is None else bench.dictionary.short_digest,
-        )
-        for unit, entry, found in zip(bench.units, entries, examined, strict=True)
-    ]
 
 
 def _exemplar_file(
